@@ -1,0 +1,174 @@
+//! A control replica and the front door that follows it.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::shared::{Log, Peers, Token};
+use crate::units::{ByteSize, HumanDuration, NodeName, Region};
+
+/// A control replica.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Control {
+    /// Its name.
+    pub name: NodeName,
+    /// The region it stands in.
+    pub region: Region,
+    /// The API, with metrics and health on the same listener.
+    pub listen: SocketAddr,
+    /// The folder of its durable state.
+    pub data: PathBuf,
+    /// The replicas by name, this one among them. One for now.
+    #[serde(default)]
+    pub replicas: Vec<NodeName>,
+    /// From names to addresses: other replicas, and the admin listeners of edges.
+    #[serde(default)]
+    pub peers: Peers,
+    /// CP or AP, per class of data.
+    #[serde(default)]
+    pub consistency: Consistency,
+    /// When an edge counts as gone.
+    #[serde(default)]
+    pub health: Health,
+    /// Limits of the API.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may change something.
+    #[serde(default)]
+    pub token: Vec<Token>,
+    /// The log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `[consistency]`: the engine of each class of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Consistency {
+    /// Purges.
+    pub purges: Engine,
+    /// Configuration registers.
+    pub config: Engine,
+    /// Health and operator intents.
+    pub health: Engine,
+}
+
+/// An engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// Consistent: one agreed order; a minority refuses.
+    #[default]
+    Cp,
+    /// Available: every replica answers; siblings are kept.
+    Ap,
+}
+
+/// `[health]`: from beats to states.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Health {
+    /// Unheard for this long, an edge is unhealthy. Must be above the edges' `beat`.
+    pub edge_lapse: HumanDuration,
+    /// Heard again for this long, it is healthy again.
+    pub edge_recovery: HumanDuration,
+    /// Unheard for this long, it leaves the register and must start empty when it returns.
+    pub edge_expiry: HumanDuration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            edge_lapse: HumanDuration::secs(1), // four beats of 250 ms: steered away within 2 s
+            edge_recovery: HumanDuration::millis(500), // two beats: not the first sign of life
+            edge_expiry: HumanDuration::secs(86_400),
+        }
+    }
+}
+
+/// `[limits]` of a control replica.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Open connections; more wait in the listener's backlog.
+    pub max_connections: NonZeroU32,
+    /// A request's head.
+    pub head_size: ByteSize,
+    /// From the first byte of a head to its end.
+    pub head_timeout: HumanDuration,
+    /// A request's body.
+    pub body_size: ByteSize,
+    /// Edges in the register.
+    pub max_edges: NonZeroU32,
+    /// One API call, forwarding included.
+    pub call_timeout: HumanDuration,
+    /// From the order to stop until what is still in flight is cut.
+    pub drain_timeout: HumanDuration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            max_connections: some(4_096),
+            head_size: ByteSize::kib(32),
+            head_timeout: HumanDuration::secs(10),
+            body_size: ByteSize::mib(1),
+            max_edges: some(1_000),
+            call_timeout: HumanDuration::secs(2),
+            drain_timeout: HumanDuration::secs(5),
+        }
+    }
+}
+
+/// The front door.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Front {
+    /// Its name.
+    pub name: NodeName,
+    /// Where clients come in.
+    pub listen: SocketAddr,
+    /// Metrics and health. Loopback unless a token is configured.
+    pub admin: SocketAddr,
+    /// Control replicas by name, in the order in which they are tried.
+    pub replicas: Vec<NodeName>,
+    /// From their names to addresses.
+    #[serde(default)]
+    pub peers: Peers,
+    /// Believes a client's `Meridian-From` header.
+    #[serde(default)]
+    pub trust_from: bool,
+    /// Where clients are, `[[prefix]]`: the longest that matches wins.
+    #[serde(default)]
+    pub prefix: Vec<Prefix>,
+    /// Where a client is taken to be if nothing else tells. Default: the first region heard of.
+    #[serde(default)]
+    pub default_from: Option<Region>,
+    /// How often it asks the control plane for the edges. Default 200ms.
+    #[serde(default = "default_poll")]
+    pub poll: HumanDuration,
+    /// Limits towards clients.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may change something at the admin listener.
+    #[serde(default)]
+    pub token: Vec<Token>,
+    /// The log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+fn default_poll() -> HumanDuration {
+    HumanDuration::millis(200)
+}
+
+/// `[[prefix]]`: addresses and where they are.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Prefix {
+    /// Addresses in CIDR form: `"192.0.2.0/24"`, `"2001:db8::/32"`.
+    pub net: String,
+    /// A code of the table of places, or `"lat,lon"`.
+    pub from: String,
+}

@@ -1,0 +1,280 @@
+//! An edge: what it listens on, stores, asks upstream, and which sites it answers for.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::shared::{Location, Log, Peers, Token};
+use crate::units::{Address, ByteSize, Host, HumanDuration, NodeName, Region, SiteName};
+
+/// An edge node.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Edge {
+    /// Its name, in `Via`, `Cache-Status` and the register of edges.
+    pub name: NodeName,
+    /// The region it stands in.
+    pub region: Region,
+    /// The city, for people. Default: from the table of places, if `region` is a code there.
+    #[serde(default)]
+    pub city: Option<String>,
+    /// Where it stands. Default: from the table of places, if `region` is a code there.
+    #[serde(default)]
+    pub location: Option<Location>,
+    /// Where clients come in.
+    pub listen: SocketAddr,
+    /// Metrics, health, explain. Loopback unless a token is configured.
+    pub admin: SocketAddr,
+    /// How clients reach `listen` from outside. Default: `http://` and `listen`.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// How others reach `admin` from outside. Default: `http://` and `admin`.
+    #[serde(default)]
+    pub admin_url: Option<String>,
+    /// Threads that serve, each with a listener of its own. Default: one per core.
+    #[serde(default)]
+    pub cores: Option<NonZeroU16>,
+    /// Limits towards clients.
+    #[serde(default)]
+    pub accept: Accept,
+    /// The store.
+    #[serde(default)]
+    pub cache: Cache,
+    /// The control plane it follows; without it the edge stands alone.
+    #[serde(default)]
+    pub control: Option<Follow>,
+    /// From the names below to addresses.
+    #[serde(default)]
+    pub peers: Peers,
+    /// The origin servers, `[[origin]]`.
+    #[serde(default)]
+    pub origin: Vec<Upstream>,
+    /// The sites, `[[site]]`.
+    #[serde(default)]
+    pub site: Vec<Site>,
+    /// Who may change something at the admin listener.
+    #[serde(default)]
+    pub token: Vec<Token>,
+    /// The log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `[accept]`: what one client, and all of them together, may cost.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Accept {
+    /// Open connections of the whole node; more wait in the listener's backlog.
+    pub max_connections: NonZeroU32,
+    /// Requests on one connection before it is closed in good order.
+    pub max_requests: NonZeroU32,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub max_streams: NonZeroU32,
+    /// A request's head: request line and all fields.
+    pub head_size: ByteSize,
+    /// A request's header fields.
+    pub head_fields: NonZeroU16,
+    /// From the first byte of a head to its end, also while the protocol is being detected.
+    pub head_timeout: HumanDuration,
+    /// A connection with no request on it.
+    pub idle_timeout: HumanDuration,
+    /// A client that takes no byte of its response.
+    pub send_timeout: HumanDuration,
+    /// A request's body.
+    pub body_size: ByteSize,
+    /// From the order to stop until what is still in flight is cut.
+    pub drain_timeout: HumanDuration,
+}
+
+impl Default for Accept {
+    fn default() -> Self {
+        let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            max_connections: some(16_384), // at 10 kB an idle connection: 160 MB
+            max_requests: some(1_000_000), // long enough to cost nothing, short enough to move
+            max_streams: some(128),        // RFC 9113 §6.5.2 advises no less than 100
+            head_size: ByteSize::kib(32),  // what large browsers' cookies need, twice
+            head_fields: NonZeroU16::new(128).unwrap_or(NonZeroU16::MIN), // browsers send about 20
+            head_timeout: HumanDuration::secs(10), // a slow phone, not a slowloris
+            idle_timeout: HumanDuration::secs(60), // what browsers keep
+            send_timeout: HumanDuration::secs(30), // a stalled reader holds memory
+            body_size: ByteSize::mib(64),  // uploads belong to the origin's own limits
+            drain_timeout: HumanDuration::secs(10), // below the 30 s that orchestrators grant
+        }
+    }
+}
+
+/// `[cache]`: the store.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Cache {
+    /// Memory for stored responses, heads and bodies together.
+    pub capacity: ByteSize,
+    /// The largest body that is stored; a larger one passes through.
+    pub max_body: ByteSize,
+    /// Memory for bodies that are still arriving; beyond it they pass through unstored.
+    pub in_flight: ByteSize,
+    /// Stored variants of one URL; the oldest goes first.
+    pub max_variants: NonZeroU16,
+    /// How far a body that nobody waits for may run ahead of... nobody: it is still fetched to
+    /// its end if no more than this is missing, else the fetch is given up.
+    pub finish_abandoned: ByteSize,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            capacity: ByteSize::mib(256), // three edges, an origin and a browser fit in 4 GiB
+            max_body: ByteSize::mib(64),  // a quarter of the capacity
+            in_flight: ByteSize::mib(128), // half of the capacity
+            max_variants: NonZeroU16::new(32).unwrap_or(NonZeroU16::MIN), // encodings by languages
+            finish_abandoned: ByteSize::mib(16), // seconds of a common line
+        }
+    }
+}
+
+/// `[control]` of an edge: whom it follows.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Follow {
+    /// Control replicas by name, in the order in which they are tried.
+    pub replicas: Vec<NodeName>,
+    /// The file with the token of scope `edge` that it registers with.
+    pub token_file: PathBuf,
+    /// How often it reports. Default 250ms: three missed beats and steering turns within a second.
+    #[serde(default = "default_beat")]
+    pub beat: HumanDuration,
+}
+
+fn default_beat() -> HumanDuration {
+    HumanDuration::millis(250)
+}
+
+/// `[[origin]]`: one origin server (later also a shield) as the edge reaches it.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Upstream {
+    /// Its name; the address stands in `[peers]`.
+    pub name: NodeName,
+    /// What it gets as `Host`. Default: its address in `[peers]`.
+    #[serde(default)]
+    pub authority: Option<Address>,
+    /// Until the connection stands. 1-60 s make sense; default 2s.
+    #[serde(default = "default_connect")]
+    pub connect_timeout: HumanDuration,
+    /// From the request to the first byte of its answer; default 15s.
+    #[serde(default = "default_first_byte")]
+    pub first_byte_timeout: HumanDuration,
+    /// Between two parts of a body; default 10s.
+    #[serde(default = "default_between_bytes")]
+    pub between_bytes_timeout: HumanDuration,
+    /// The head of the answer at the latest, queue and retries included; default 30s.
+    #[serde(default = "default_total")]
+    pub total_timeout: HumanDuration,
+    /// Requests in flight to it from this edge; default 256.
+    #[serde(default = "default_max_requests")]
+    pub max_requests: NonZeroU32,
+    /// Requests that wait for one of those places; one more is shed. Default 1024.
+    #[serde(default = "default_max_queue")]
+    pub max_queue: NonZeroU32,
+    /// Connections kept open without a request, per core; default 64.
+    #[serde(default = "default_max_idle")]
+    pub max_idle: NonZeroU32,
+    /// How long one is kept; default 30s, below the 60 s and more of common servers.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: HumanDuration,
+}
+
+fn default_connect() -> HumanDuration {
+    HumanDuration::secs(2)
+}
+fn default_first_byte() -> HumanDuration {
+    HumanDuration::secs(15)
+}
+fn default_between_bytes() -> HumanDuration {
+    HumanDuration::secs(10)
+}
+fn default_total() -> HumanDuration {
+    HumanDuration::secs(30)
+}
+fn default_max_requests() -> NonZeroU32 {
+    NonZeroU32::new(256).unwrap_or(NonZeroU32::MIN)
+}
+fn default_max_queue() -> NonZeroU32 {
+    NonZeroU32::new(1024).unwrap_or(NonZeroU32::MIN)
+}
+fn default_max_idle() -> NonZeroU32 {
+    NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN)
+}
+fn default_idle_timeout() -> HumanDuration {
+    HumanDuration::secs(30)
+}
+
+/// `[[site]]`: one customer host, or the default site that takes every host no other claims.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Site {
+    /// Its name, in metrics and logs.
+    pub name: SiteName,
+    /// The hosts it answers to.
+    #[serde(default)]
+    pub hosts: Vec<Host>,
+    /// Takes every host that no site claims. At most one site.
+    #[serde(default)]
+    pub default: bool,
+    /// The defaults of a careful CDN, or RFC 9111 to the letter.
+    #[serde(default)]
+    pub profile: Profile,
+    /// Its origin servers by name, in order of preference.
+    pub origins: Vec<NodeName>,
+    /// Sends the client's own `Host` upstream; the host is then part of the key.
+    #[serde(default)]
+    pub preserve_host: bool,
+    /// Lifetime of a response that says nothing and gives no ground for a heuristic. Default: none.
+    #[serde(default)]
+    pub default_lifetime: Option<HumanDuration>,
+    /// Cap of heuristic lifetimes (RFC 9111 §4.2.2). Default: 1h in `cdn`, 1d in `rfc`.
+    #[serde(default)]
+    pub heuristic_max: Option<HumanDuration>,
+    /// Stores responses with `Set-Cookie`. Default: no in `cdn`, yes in `rfc`.
+    #[serde(default)]
+    pub store_set_cookie: Option<bool>,
+    /// Obeys a client's `Cache-Control` on requests. Default: no.
+    #[serde(default)]
+    pub honour_client_directives: Option<bool>,
+    /// Serves stale after an error if the response does not say how long (RFC 5861 §4).
+    /// Default: 1d in `cdn`, 0s in `rfc`.
+    #[serde(default)]
+    pub stale_if_error: Option<HumanDuration>,
+    /// Cap on what a response may allow by `stale-if-error` and `stale-while-revalidate`.
+    /// Default 7d.
+    #[serde(default)]
+    pub stale_max: Option<HumanDuration>,
+    /// Lets `Surrogate-Key`, `Cache-Tag` and `Surrogate-Control` through to clients.
+    #[serde(default)]
+    pub expose_surrogate_fields: bool,
+    /// The query string within the key.
+    #[serde(default)]
+    pub query: Query,
+}
+
+/// Which defaults a site has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// The careful side where users expect it of a CDN.
+    #[default]
+    Cdn,
+    /// RFC 9111 to the letter, with every switch the standards allow.
+    Rfc,
+}
+
+/// `[site.query]`: which parameters belong to the key, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Query {
+    /// Only these parameters count. Default: all. A `*` at the end matches any rest.
+    pub keep: Option<Vec<String>>,
+    /// These do not count (`utm_*`).
+    pub drop: Vec<String>,
+    /// Sorts the parameters by name, keeping the order of equal names.
+    pub sort: bool,
+}

@@ -1,0 +1,97 @@
+//! An origin: what it serves, and with which header fields.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pattern::PathPattern;
+use crate::shared::{Log, Token};
+use crate::units::{ByteSize, HumanDuration, NodeName, Region};
+
+/// An origin node.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Origin {
+    /// Its name.
+    pub name: NodeName,
+    /// The region it stands in.
+    pub region: Region,
+    /// Where edges come in.
+    pub listen: SocketAddr,
+    /// Faults, request counts, metrics, health. Loopback unless a token is configured.
+    pub admin: SocketAddr,
+    /// What it serves.
+    pub content: Content,
+    /// Header fields by path, `[[rule]]`: the first that matches wins, field by field.
+    #[serde(default)]
+    pub rule: Vec<Rule>,
+    /// Limits towards whoever asks.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may change something at the admin listener.
+    #[serde(default)]
+    pub token: Vec<Token>,
+    /// The log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `[content]`: exactly one of the three.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Content {
+    /// A folder of files.
+    pub folder: Option<PathBuf>,
+    /// The synthetic objects of a trace: a CSV with the columns `key` and `size`.
+    pub trace: Option<PathBuf>,
+    /// The built-in sample site.
+    pub sample: bool,
+    /// The size of an object of the trace that has none there. Default 1KiB.
+    pub default_size: Option<ByteSize>,
+}
+
+/// `[[rule]]`: header fields for the paths that match.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Rule {
+    /// Which paths.
+    pub path: PathPattern,
+    /// The `Cache-Control` they get. Without any rule: `max-age=60`.
+    #[serde(default)]
+    pub cache_control: Option<String>,
+    /// The `Surrogate-Key` they get: tags separated by spaces.
+    #[serde(default)]
+    pub surrogate_key: Option<String>,
+}
+
+/// `[limits]` of an origin.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Open connections; more wait in the listener's backlog.
+    pub max_connections: NonZeroU32,
+    /// A request's head.
+    pub head_size: ByteSize,
+    /// From the first byte of a head to its end.
+    pub head_timeout: HumanDuration,
+    /// Ranges in one request; with more the whole is sent (RFC 9110 §14.2).
+    pub max_ranges: NonZeroU32,
+    /// Distinct paths that are counted one by one; the rest is counted together.
+    pub max_counted_paths: NonZeroU32,
+    /// From the order to stop until what is still in flight is cut.
+    pub drain_timeout: HumanDuration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            max_connections: some(8_192), // edges bound their own; this is the last line
+            head_size: ByteSize::kib(64), // twice what an edge accepts: it adds fields
+            head_timeout: HumanDuration::secs(10),
+            max_ranges: some(16),
+            max_counted_paths: some(1_000_000), // the objects of the largest trace
+            drain_timeout: HumanDuration::secs(5),
+        }
+    }
+}
