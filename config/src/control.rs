@@ -1,13 +1,16 @@
 //! A control replica and the front door that follows it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::shared::{Log, Peers, Token};
-use crate::units::{ByteSize, HumanDuration, NodeName, Region};
+use crate::places::place;
+use crate::shared::{Location, Log, Peers, Token};
+use crate::units::{ByteSize, HumanDuration, NodeName, Region, listen_address};
+
+mod check;
 
 /// A control replica.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -17,6 +20,7 @@ pub struct Control {
     /// The region it stands in.
     pub region: Region,
     /// The API, with metrics and health on the same listener.
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// The folder of its durable state.
     pub data: PathBuf,
@@ -26,6 +30,9 @@ pub struct Control {
     /// From names to addresses: other replicas, and the admin listeners of edges.
     #[serde(default)]
     pub peers: Peers,
+    /// Where clients are, `[[prefix]]`, for `GET /v1/steer`: what the front doors have.
+    #[serde(default)]
+    pub prefix: Vec<Prefix>,
     /// CP or AP, per class of data.
     #[serde(default)]
     pub consistency: Consistency,
@@ -129,8 +136,10 @@ pub struct Front {
     /// Its name.
     pub name: NodeName,
     /// Where clients come in.
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// Metrics and health. Loopback unless a token is configured.
+    #[serde(deserialize_with = "listen_address")]
     pub admin: SocketAddr,
     /// Control replicas by name, in the order in which they are tried.
     pub replicas: Vec<NodeName>,
@@ -171,4 +180,31 @@ pub struct Prefix {
     pub net: String,
     /// A code of the table of places, or `"lat,lon"`.
     pub from: String,
+}
+
+impl Prefix {
+    /// The network: its address and the length of its prefix in bits. Else, what is wrong.
+    pub fn network(&self) -> Result<(IpAddr, u32), String> {
+        let rule = "must be a network in CIDR form, such as \"192.0.2.0/24\" or \"2001:db8::/32\"";
+        let (address, length) = self.net.split_once('/').ok_or(rule)?;
+        let address: IpAddr = address.parse().map_err(|error| format!("{rule}: {error}"))?;
+        let length: u32 = length.parse().map_err(|error| format!("{rule}: {error}"))?;
+        // The bits of the address, aligned to the left of 128.
+        let (bits, most) = match address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
+            IpAddr::V6(address) => (address.to_bits(), 128),
+        };
+        if length > most {
+            return Err(format!("must have a prefix of at most {most} bits"));
+        }
+        if bits.checked_shl(length).unwrap_or(0) != 0 {
+            return Err(format!("must have no bit set after the first {length}"));
+        }
+        Ok((address, length))
+    }
+
+    /// Where the network is.
+    pub fn location(&self) -> Option<Location> {
+        place(&self.from).map(|place| place.location).or_else(|| self.from.parse().ok())
+    }
 }

@@ -6,8 +6,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::places::place;
 use crate::shared::{Location, Log, Peers, Token};
-use crate::units::{Address, ByteSize, Host, HumanDuration, NodeName, Region, SiteName};
+use crate::units::{
+    Address, ByteSize, Host, HumanDuration, NodeName, Region, SiteName, listen_address,
+};
+
+mod check;
 
 /// An edge node.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -23,8 +28,10 @@ pub struct Edge {
     #[serde(default)]
     pub location: Option<Location>,
     /// Where clients come in.
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// Metrics, health, explain. Loopback unless a token is configured.
+    #[serde(deserialize_with = "listen_address")]
     pub admin: SocketAddr,
     /// How clients reach `listen` from outside. Default: `http://` and `listen`.
     #[serde(default)]
@@ -59,6 +66,18 @@ pub struct Edge {
     /// The log.
     #[serde(default)]
     pub log: Log,
+}
+
+impl Edge {
+    /// Where it stands: what `location` says, else the place that `region` is a code of.
+    pub fn stands_at(&self) -> Option<Location> {
+        self.location.or_else(|| place(self.region.as_str()).map(|place| place.location))
+    }
+
+    /// The city it stands in: what `city` says, else the place that `region` is a code of.
+    pub fn stands_in(&self) -> Option<&str> {
+        self.city.as_deref().or_else(|| place(self.region.as_str()).map(|place| place.city))
+    }
 }
 
 /// `[accept]`: what one client, and all of them together, may cost.
@@ -117,8 +136,8 @@ pub struct Cache {
     pub in_flight: ByteSize,
     /// Stored variants of one URL; the oldest goes first.
     pub max_variants: NonZeroU16,
-    /// How far a body that nobody waits for may run ahead of... nobody: it is still fetched to
-    /// its end if no more than this is missing, else the fetch is given up.
+    /// A body whose last client has left is still fetched to its end, and stored, if no more than
+    /// this of it is missing; else the fetch is given up.
     pub finish_abandoned: ByteSize,
 }
 

@@ -1,13 +1,34 @@
 //! What may be configured, in which units, and what is wrong with a file.
 //!
-//! - [`edge`], [`origin`], [`control`] (with the front door): one role each
-//! - [`shared`]: tables that every role has; [`units`], [`pattern`]: values
-//! - [`places`]: points of presence and round-trip times between them
 //! - [`load`]: from a file to a checked role; [`violation`]: everything that is wrong with one
+//! - [`role`]: what roles have in common; [`edge`], [`origin`], [`control`] (with the front door):
+//!   one role each, its defaults and its rules
+//! - [`shared`]: tables that every role has; [`units`], [`pattern`]: values
+//! - [`places`]: points of presence and the round-trip times between them
+//!
+//! On the way from text to a role: `document` knows what stands where, `decode` reads past what is
+//! wrong, `fault` puts serde's words into rules, `key` is where something stands,
+//! `limits` has the rules that several tables share.
+//!
+//! Absent on purpose: sockets, tasks, and every file but the one that is loaded. Nothing here
+//! looks whether a port is free, a folder exists or a token file holds a token: whoever uses them
+//! does, before it binds anything.
+
+pub mod load;
+pub mod violation;
 
 pub mod control;
 pub mod edge;
 pub mod origin;
+pub mod role;
+
 pub mod pattern;
+pub mod places;
 pub mod shared;
 pub mod units;
+
+mod decode;
+mod document;
+mod fault;
+mod key;
+mod limits;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::pattern::PathPattern;
 use crate::shared::{Log, Token};
-use crate::units::{ByteSize, HumanDuration, NodeName, Region};
+use crate::units::{ByteSize, HumanDuration, NodeName, Region, listen_address};
+
+mod check;
 
 /// An origin node.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -18,8 +20,10 @@ pub struct Origin {
     /// The region it stands in.
     pub region: Region,
     /// Where edges come in.
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// Faults, request counts, metrics, health. Loopback unless a token is configured.
+    #[serde(deserialize_with = "listen_address")]
     pub admin: SocketAddr,
     /// What it serves.
     pub content: Content,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,3 +72,24 @@ pub enum Level {
 /// A place on Earth: latitude and longitude in degrees, written `[50.03, 8.57]`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 pub struct Location(pub f64, pub f64);
+
+impl Location {
+    /// Whether both degrees are on the globe.
+    pub fn is_on_earth(self) -> bool {
+        (-90.0..=90.0).contains(&self.0) && (-180.0..=180.0).contains(&self.1)
+    }
+}
+
+/// Reads `lat,lon`.
+impl FromStr for Location {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "must be latitude,longitude in degrees, such as 50.03,8.57";
+        let (latitude, longitude) = text.split_once(',').ok_or(rule)?;
+        let degrees =
+            |text: &str| text.trim().parse::<f64>().map_err(|error| format!("{rule}: {error}"));
+        let location = Self(degrees(latitude)?, degrees(longitude)?);
+        if location.is_on_earth() { Ok(location) } else { Err(rule.to_owned()) }
+    }
+}

@@ -3,6 +3,8 @@
 //! Each type refuses what it can on its own; ranges and what spans two keys is `check`'s.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -63,6 +65,16 @@ impl ByteSize {
     /// `n` times 1,048,576 bytes.
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
+    }
+
+    /// `n` times 1,024^3 bytes.
+    pub const fn gib(n: u64) -> Self {
+        Self(n << 30)
+    }
+
+    /// `n` times 1,024^4 bytes.
+    pub const fn tib(n: u64) -> Self {
+        Self(n << 40)
     }
 
     /// The number of bytes.
@@ -222,13 +234,12 @@ fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// Serde by way of `FromStr` and `Display`.
+/// Serde by way of `FromStr` and `Display`; the text is what something of another type is told.
 macro_rules! serde_as_text {
-    ($($name:ident),*) => {$(
+    ($($name:ident: $expecting:literal),* $(,)?) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(from)?;
-                text.parse().map_err(de::Error::custom)
+                from.deserialize_str(Text { expecting: $expecting, kind: PhantomData })
             }
         }
 
@@ -240,4 +251,37 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(HumanDuration, ByteSize, NodeName, Region, SiteName, Address, Host);
+serde_as_text! {
+    HumanDuration: "a duration such as \"250ms\" or \"30s\"",
+    ByteSize: "a size such as \"64MiB\" or \"1KiB\"",
+    NodeName: "a name such as \"fra-1\"",
+    Region: "a region's label such as \"fra\"",
+    SiteName: "a site's name such as \"shop\"",
+    Address: "an address such as \"127.0.0.1:8080\" or \"origin:80\"",
+    Host: "a host name such as \"shop.example\"",
+}
+
+/// Reads a string by its `FromStr`.
+struct Text<T> {
+    expecting: &'static str,
+    kind: PhantomData<T>,
+}
+
+impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// The address and port of a listener; port 0 is any free one.
+pub(crate) fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let expecting = "an address and a port to listen on, such as \"127.0.0.1:8080\" or \"[::1]:0\"";
+    let text: String = from.deserialize_str(Text { expecting, kind: PhantomData })?;
+    text.parse().map_err(|error| de::Error::custom(format!("must be {expecting}: {error}")))
+}
