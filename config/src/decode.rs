@@ -60,7 +60,10 @@ pub(crate) fn decode<T: DeserializeOwned>(
                 break;
             }
             Err(fault) => match repair(&mut repairs, fault) {
-                Repaired::First(key, rule) => found.push(Place::at(file, &key).lacks(rule)),
+                Repaired::First(key, Some(rule)) => found.push(Place::at(file, &key).lacks(rule)),
+                Repaired::First(key, None) => {
+                    found.push(Place::at(file, &key).misfit("is required".to_owned()));
+                }
                 Repaired::Again => {}
                 Repaired::Not => break,
             },
@@ -70,7 +73,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
         }
     }
     let unknown = unknown.into_iter().take(most.saturating_sub(found.len()));
-    found.extend(unknown.map(|(key, rule)| Place::at(file, &key).lacks(rule)));
+    found.extend(unknown.map(|(key, rule)| Place::at(file, &key).misfit(rule)));
     Decoded { value, found, aside: repairs.into_keys().collect() }
 }
 
@@ -86,8 +89,11 @@ enum Repair {
 }
 
 enum Repaired {
-    First(Key, String),
+    /// It was not known before. Without a rule, the key is missing.
+    First(Key, Option<String>),
+    /// It follows from one that was.
     Again,
+    /// Nothing helps.
     Not,
 }
 
@@ -108,7 +114,7 @@ fn repair(repairs: &mut Repairs, fault: Fault) -> Repaired {
     if known {
         return Repaired::Again;
     }
-    Repaired::First(key, rule.unwrap_or_else(|| "is required".to_owned()))
+    Repaired::First(key, rule)
 }
 
 /// Values that stand in for a faulty one, tried in this order until its type takes one.

@@ -1,6 +1,7 @@
 //! What may be configured, in which units, and what is wrong with a file.
 //!
 //! - [`load`]: from a file to a checked role; [`violation`]: everything that is wrong with one
+//! - [`together`]: rules that span the files of several nodes
 //! - [`role`]: what roles have in common; [`edge`], [`origin`], [`control`] (with the front door):
 //!   one role each, its defaults and its rules
 //! - [`shared`]: tables that every role has; [`units`], [`pattern`]: values
@@ -15,6 +16,7 @@
 //! does, before it binds anything.
 
 pub mod load;
+pub mod together;
 pub mod violation;
 
 pub mod control;

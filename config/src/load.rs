@@ -94,11 +94,8 @@ pub fn parse_any(text: &str, path: &Path) -> Result<AnyRole, Violations> {
 
 /// How badly a file fits a role: what is unknown or missing at its top first, then the rest.
 fn misfit(found: &[Violation]) -> (usize, usize) {
-    let at_the_top = |violation: &&Violation| violation.at.steps().len() == 1;
-    let structural = |violation: &&Violation| {
-        violation.rule.starts_with("is not a key here") || violation.rule == "is required"
-    };
-    (found.iter().filter(at_the_top).filter(structural).count(), found.len())
+    let at_the_top = |violation: &&Violation| violation.misfit && violation.at.steps().len() == 1;
+    (found.iter().filter(at_the_top).count(), found.len())
 }
 
 fn document<'t>(file: &str, text: &'t str) -> Result<Document<'t>, Violations> {

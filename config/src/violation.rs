@@ -27,6 +27,8 @@ pub struct Violation {
     pub(crate) at: Key,
     /// The other keys that the rule speaks of.
     pub(crate) with: Vec<Key>,
+    /// The key itself is wrong, not its value: it is missing, or unknown.
+    pub(crate) misfit: bool,
 }
 
 impl Violation {
@@ -151,6 +153,11 @@ impl<'a> Place<'a> {
         self.violation(None, rule.into())
     }
 
+    /// The violation of the role's shape by a key that is missing, or that is none of its own.
+    pub(crate) fn misfit(&self, rule: String) -> Violation {
+        Violation { misfit: true, ..self.violation(None, rule) }
+    }
+
     pub(crate) fn at(file: &'a str, key: &Key) -> Self {
         Self { file, key: key.clone() }
     }
@@ -165,6 +172,7 @@ impl<'a> Place<'a> {
             line: None,
             at: self.key.clone(),
             with: Vec::new(),
+            misfit: false,
         }
     }
 }
