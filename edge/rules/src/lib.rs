@@ -1,1 +1,57 @@
-//! Under construction.
+//! What HTTP demands of a shared cache, as pure functions of header fields, policy and time.
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | [`decide`] | what to do with one request: serve, forward, refuse |
+//! | [`stored`] | what the rules keep of a stored response; its age; its freshening by a 304 |
+//! | [`storable`] | may this response be stored (RFC 9111 §3), and if not, why |
+//! | [`reusable`] | may this stored response be used now, fresh or stale (§4, RFC 5861) |
+//! | [`freshness`], [`age`] | for how long (§4.2.1-2), how old (§4.2.3) |
+//! | [`cache_control`], [`targeted`] | directives, and which field speaks to this cache (RFC 9213) |
+//! | [`vary`] | which of several stored responses (§4.1) |
+//! | [`validate`] | validators, preconditions, 304 (§4.3, RFC 9110 §13) |
+//! | [`ranges`] | which bytes (RFC 9110 §14) |
+//! | [`invalidate`] | what an unsafe request invalidates (§4.4) |
+//! | [`hop_by_hop`] | which fields end at this node (RFC 9110 §7.6.1) |
+//! | [`cache_status`] | how the outcome is told (RFC 9211) |
+//! | [`policy`], [`time`], [`exchange`] | what is brought from outside |
+//!
+//! Absent on purpose: clocks, sockets, tasks, bodies, keys. "§" alone means RFC 9111.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod decide;
+
+pub mod stored;
+
+pub mod reusable;
+pub mod storable;
+
+pub mod age;
+pub mod freshness;
+
+pub mod cache_control;
+pub mod targeted;
+
+pub mod vary;
+
+pub mod validate;
+
+pub mod ranges;
+
+pub mod invalidate;
+
+pub mod hop_by_hop;
+
+pub mod cache_status;
+
+pub mod exchange;
+pub mod policy;
+pub mod time;
+
+mod date;
+mod list;
+mod structured;
+
+#[cfg(test)]
+mod fixtures;

@@ -1,0 +1,1 @@
+//! What the tests of the rules share: heads and times with boring defaults.

@@ -1,0 +1,114 @@
+//! What an unsafe request invalidates (§4.4).
+
+use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
+use http::{Method, StatusCode, Uri};
+
+use crate::list;
+
+/// Whether an answer with `status` to `method` invalidates what is stored: the method is not known
+/// to be safe, and the answer is no error.
+pub fn invalidates(method: &Method, status: StatusCode) -> bool {
+    !is_safe(method) && (status.is_success() || status.is_redirection())
+}
+
+/// RFC 9110 §9.2.1 and the safe ones of the method registry; names are case-sensitive.
+fn is_safe(method: &Method) -> bool {
+    matches!(
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "REPORT" | "SEARCH" | "QUERY" | "PRI"
+    )
+}
+
+/// The URIs to invalidate: the target, and those in `Location` and `Content-Location` if they have
+/// the target's origin. `target` must have scheme and authority, else it comes alone.
+pub fn invalidated(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
+    let mut uris = vec![target.clone()];
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let reference = list::only(response, &name).and_then(|line| line.to_str().ok());
+        let resolved = reference.and_then(|reference| resolve(target, reference));
+        if let Some(uri) = resolved.filter(|uri| is_same_origin(uri, target))
+            && !uris.contains(&uri)
+        {
+            uris.push(uri);
+        }
+    }
+    uris
+}
+
+/// Scheme, host and port are equal (RFC 9110 §4.3.1).
+fn is_same_origin(one: &Uri, other: &Uri) -> bool {
+    let scheme = one.scheme_str().unwrap_or_default();
+    let host = one.host().unwrap_or_default();
+    !host.is_empty()
+        && scheme.eq_ignore_ascii_case(other.scheme_str().unwrap_or_default())
+        && host.eq_ignore_ascii_case(other.host().unwrap_or_default())
+        && port(one) == port(other)
+}
+
+fn port(uri: &Uri) -> Option<u16> {
+    uri.port_u16().or(match uri.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        Some(_) | None => None,
+    })
+}
+
+/// Resolves a reference against `base` (RFC 3986 §5.2). `None` if the result is no URI.
+fn resolve(base: &Uri, reference: &str) -> Option<Uri> {
+    let reference = reference.split('#').next().unwrap_or_default().trim();
+    let (scheme, authority) = (base.scheme_str()?, base.authority()?);
+    let absolute = if has_scheme(reference) {
+        reference.to_owned()
+    } else if reference.starts_with("//") {
+        format!("{scheme}:{reference}")
+    } else {
+        let path = match reference.as_bytes().first() {
+            None => base.path_and_query()?.as_str().to_owned(),
+            Some(b'/') => reference.to_owned(),
+            Some(b'?') => format!("{}{reference}", base.path()),
+            Some(_) => {
+                let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+                format!("{folder}/{reference}")
+            }
+        };
+        format!("{scheme}://{authority}{path}")
+    };
+    let parsed: Uri = absolute.parse().ok()?;
+    let path = without_dot_segments(parsed.path());
+    let path = match parsed.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = parsed.into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// A scheme stands before the first `:`, and nothing of a path does.
+fn has_scheme(reference: &str) -> bool {
+    reference.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    })
+}
+
+/// RFC 3986 §5.2.4, for a path that starts with `/`.
+fn without_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}

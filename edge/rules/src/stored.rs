@@ -1,0 +1,253 @@
+//! What the rules keep of a stored response, settled once when it arrives. No body.
+//!
+//! # Invariants
+//! - Every lifetime and limit here is final: nothing is parsed again on the hit path.
+//! - Age counts on the monotonic clock from `arrived`; it never falls while the head stands.
+//! - Where stale use is forbidden, all three `stale_*` limits are zero.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::StatusCode;
+use http::header::{
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, SET_COOKIE, VARY,
+};
+
+use crate::age;
+use crate::cache_control::CacheControl;
+use crate::date;
+use crate::exchange::{Exchange, RequestView, ResponseView};
+use crate::freshness::{self, Lifetime, LifetimeSource};
+use crate::hop_by_hop::remove_hop_by_hop;
+use crate::policy::Policy;
+use crate::storable::{self, NotStorable};
+use crate::targeted::Governing;
+use crate::time::Now;
+use crate::validate::{self, Precondition, Validators};
+use crate::vary::Vary;
+
+/// The head of a stored response, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct StoredHead {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields as they are sent again: without those that end at this node, without `Age`,
+    /// without those that `no-cache` or `private` names; with a `Date`.
+    pub headers: HeaderMap,
+    /// The selecting fields, with what its request had in them.
+    pub vary: Vary,
+    /// Its validators.
+    pub validators: Validators,
+    /// Its freshness lifetime.
+    pub lifetime: Duration,
+    /// Where that comes from.
+    pub lifetime_from: LifetimeSource,
+    /// Its age when it arrived (`corrected_initial_age`).
+    pub initial_age: Duration,
+    /// When it arrived, on the monotonic clock.
+    pub arrived: Instant,
+    /// When it arrived, by the clock on the wall (`response_time`).
+    pub received: SystemTime,
+    /// When it was made (`date_value`).
+    pub date: SystemTime,
+    /// Stale use needs an explicit grant that outranks this: `must-revalidate`,
+    /// `proxy-revalidate` or `s-maxage` (§4.2.4).
+    pub must_revalidate: bool,
+    /// Never to be reused without successful validation (§5.2.2.4).
+    pub no_cache: bool,
+    /// Does not change while fresh (RFC 8246).
+    pub immutable: bool,
+    /// Past the lifetime, how long it is served while a new one is fetched (RFC 5861 §3).
+    pub stale_while_revalidate: Duration,
+    /// Past the lifetime, how long it is served instead of an error (RFC 5861 §4).
+    pub stale_if_error: Duration,
+    /// Past the lifetime, how long it is served where upstream cannot be reached (§4.2.4).
+    pub stale_if_disconnected: Duration,
+}
+
+impl AsRef<StoredHead> for StoredHead {
+    fn as_ref(&self) -> &StoredHead {
+        self
+    }
+}
+
+impl StoredHead {
+    /// Decides whether `response` may be stored (§3), and settles what follows from it.
+    pub fn of(
+        request: &RequestView<'_>,
+        response: &ResponseView<'_>,
+        policy: &Policy,
+        times: &Exchange,
+    ) -> Result<Self, NotStorable> {
+        let governing = Governing::of(response.headers, policy);
+        storable::permitted(request, response, &governing.directives, policy)?;
+        let vary =
+            Vary::of(request.headers, response.headers).map_err(|_any| NotStorable::VaryAny)?;
+
+        let head = Self::settle(response, &governing, vary, policy, times);
+        head.worth_storing(&governing.directives)?;
+        Ok(head)
+    }
+
+    /// Settles lifetime, age and limits of a response that may be stored.
+    fn settle(
+        response: &ResponseView<'_>,
+        governing: &Governing,
+        vary: Vary,
+        policy: &Policy,
+        times: &Exchange,
+    ) -> Self {
+        let said = &governing.directives;
+        let received = times.received.wall;
+        let date = age::date_value(response.headers, received);
+        let Lifetime { length, from } =
+            freshness::lifetime(response, governing, policy, date, received);
+        let stale = StaleLimits::of(said, policy);
+        let headers = stored_fields(response.headers, said, received);
+        Self {
+            status: response.status,
+            vary,
+            validators: Validators { date: Some(date), ..Validators::of(&headers) },
+            lifetime: length,
+            lifetime_from: from,
+            initial_age: age::initial_age(response.headers, times),
+            arrived: times.received.mono,
+            received,
+            date,
+            must_revalidate: requires_revalidation(said),
+            no_cache: said.no_cache.is_everything(),
+            immutable: said.immutable,
+            stale_while_revalidate: stale.while_revalidate,
+            stale_if_error: stale.if_error,
+            stale_if_disconnected: stale.if_disconnected,
+            headers,
+        }
+    }
+
+    /// Whether some later request could ever use it.
+    fn worth_storing(&self, said: &CacheControl) -> Result<(), NotStorable> {
+        let cacheable = freshness::is_heuristically_cacheable(self.status);
+        if !self.lifetime_from.is_explicit() && !cacheable && !said.public {
+            return Err(NotStorable::Status); // §3, last item
+        }
+        if !self.validators.is_empty() {
+            return Ok(());
+        }
+        if self.lifetime_from == LifetimeSource::Unsaid {
+            return Err(NotStorable::NoLifetime);
+        }
+        let longest_stale =
+            self.stale_while_revalidate.max(self.stale_if_error).max(self.stale_if_disconnected);
+        let usable = !self.no_cache && !(self.lifetime + longest_stale).is_zero();
+        if usable { Ok(()) } else { Err(NotStorable::NoValidator) }
+    }
+
+    /// `current_age` (§4.2.3).
+    pub fn current_age(&self, now: Now) -> Duration {
+        let resident = now.mono.saturating_duration_since(self.arrived);
+        self.initial_age.saturating_add(resident)
+    }
+
+    /// The lifetime less the age, as `Cache-Status` counts it: in whole seconds away from zero, so
+    /// that what is fresh is positive and what is stale is not.
+    pub fn ttl(&self, now: Now) -> i64 {
+        let age = self.current_age(now);
+        match self.lifetime.checked_sub(age) {
+            Some(left) => whole_seconds_up(left),
+            None => -whole_seconds_up(age.saturating_sub(self.lifetime)),
+        }
+    }
+
+    /// The head after a 304 that [`Validators::confirmed_by`] says is about it (§3.2, §4.3.4):
+    /// fields of the 304 replace those stored, and the age starts anew with it.
+    ///
+    /// Should the response now forbid storing, the new head may be used only after validation:
+    /// let it answer this request, or drop it. `Vary` keeps selecting as it did.
+    pub fn freshened(&self, not_modified: &HeaderMap, policy: &Policy, times: &Exchange) -> Self {
+        let mut merged = self.headers.clone();
+        merged.remove(DATE); // the 304 has its own, or has none and counts from its arrival
+        for name in not_modified.keys() {
+            let kept = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, VARY].contains(name)
+                || (*name == SET_COOKIE && !policy.store_set_cookie);
+            if !kept {
+                merged.remove(name);
+                for value in not_modified.get_all(name) {
+                    merged.append(name.clone(), value.clone());
+                }
+            }
+        }
+        let governing = Governing::of(&merged, policy);
+        let said = &governing.directives;
+        let response = ResponseView { status: self.status, headers: &merged };
+        let mut head = Self::settle(&response, &governing, self.vary.clone(), policy, times);
+        if (said.no_store && !said.must_understand) || said.private.is_everything() {
+            head.no_cache = true;
+            head.stale_while_revalidate = Duration::ZERO;
+            head.stale_if_error = Duration::ZERO;
+            head.stale_if_disconnected = Duration::ZERO;
+        }
+        head
+    }
+
+    /// What the conditions of a client's request come to, answered from this response (§4.3.2).
+    pub fn precondition(&self, request: &RequestView<'_>) -> Precondition {
+        if !self.status.is_success() {
+            return Precondition::Proceed; // RFC 9110 §13.2.1
+        }
+        validate::precondition_at_cache(request.method, request.headers, &self.validators)
+    }
+}
+
+/// How long past its lifetime a response may be used, by occasion.
+struct StaleLimits {
+    while_revalidate: Duration,
+    if_error: Duration,
+    if_disconnected: Duration,
+}
+
+impl StaleLimits {
+    fn of(said: &CacheControl, policy: &Policy) -> Self {
+        let forbidden =
+            said.no_cache.is_everything() || said.must_revalidate || said.proxy_revalidate;
+        let beside_s_maxage = said.s_maxage.is_some();
+        let limit = |stated: Option<Duration>, unsaid: Duration| {
+            let limit = match stated {
+                _ if forbidden => Duration::ZERO,
+                Some(stated) if !beside_s_maxage || policy.stale_beside_s_maxage => stated,
+                None if !beside_s_maxage => unsaid,
+                Some(_) | None => Duration::ZERO,
+            };
+            limit.min(policy.stale_max)
+        };
+        Self {
+            while_revalidate: limit(said.stale_while_revalidate, Duration::ZERO),
+            if_error: limit(said.stale_if_error, policy.stale_if_error),
+            if_disconnected: limit(
+                said.stale_if_error,
+                policy.stale_if_disconnected.max(policy.stale_if_error),
+            ),
+        }
+    }
+}
+
+/// §4.2.4, §5.2.2.10: what prohibits stale use in a shared cache.
+fn requires_revalidation(said: &CacheControl) -> bool {
+    said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some()
+}
+
+/// §3.1: what of a response's fields is stored.
+fn stored_fields(response: &HeaderMap, said: &CacheControl, received: SystemTime) -> HeaderMap {
+    let mut headers = response.clone();
+    remove_hop_by_hop(&mut headers);
+    headers.remove(AGE);
+    for name in said.no_cache.fields().iter().chain(said.private.fields()) {
+        headers.remove(name);
+    }
+    // RFC 9110 §6.6.1: whoever stores a response without a readable Date records its arrival.
+    headers.insert(DATE, date::format(age::date_value(response, received)));
+    headers
+}
+
+fn whole_seconds_up(duration: Duration) -> i64 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,292 @@
+//! Validators (RFC 9110 §8.8), preconditions (RFC 9110 §13), and what a 304 carries.
+//!
+//! # Invariants
+//! - A tag or date that cannot be read is no validator and matches nothing.
+//! - A cache evaluates only `If-None-Match` and `If-Modified-Since` (§4.3.2); an origin all.
+
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+use http::header::{
+    self, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+};
+
+use crate::{date, list};
+
+/// An entity-tag (RFC 9110 §8.8.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityTag {
+    /// `W/`: equivalent, perhaps not equal byte for byte.
+    pub weak: bool,
+    /// What stands between the quotes. It has no escapes.
+    pub opaque: Box<[u8]>,
+}
+
+impl EntityTag {
+    /// A strong tag. `None` if `opaque` holds what a tag may not: quotes, spaces, controls.
+    pub fn strong(opaque: &str) -> Option<Self> {
+        let opaque = opaque.as_bytes();
+        opaque
+            .iter()
+            .all(|byte| is_etagc(*byte))
+            .then(|| Self { weak: false, opaque: opaque.into() })
+    }
+
+    /// Reads one tag, and nothing behind it.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (tag, rest) = Tag::first(text)?;
+        rest.is_empty().then(|| Self { weak: tag.weak, opaque: tag.opaque.into() })
+    }
+
+    /// Both strong, and equal (RFC 9110 §8.8.3.2).
+    pub fn strong_eq(&self, other: &Self) -> bool {
+        !self.weak && !other.weak && self.opaque == other.opaque
+    }
+
+    /// Equal, weak or not (RFC 9110 §8.8.3.2).
+    pub fn weak_eq(&self, other: &Self) -> bool {
+        self.opaque == other.opaque
+    }
+
+    /// As it stands in a field.
+    pub fn to_value(&self) -> HeaderValue {
+        let mut text = Vec::with_capacity(self.opaque.len() + 4);
+        text.extend_from_slice(if self.weak { b"W/\"" } else { b"\"" });
+        text.extend_from_slice(&self.opaque);
+        text.push(b'"');
+        // Only a tag built by hand out of bytes that no field may hold fails here.
+        HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("W/\"\""))
+    }
+}
+
+/// A tag that is still part of a field.
+#[derive(Clone, Copy)]
+struct Tag<'a> {
+    weak: bool,
+    opaque: &'a [u8],
+}
+
+impl<'a> Tag<'a> {
+    fn first(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (weak, quoted) = match text.strip_prefix(b"W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, text),
+        };
+        let opened = quoted.strip_prefix(b"\"")?;
+        let end = opened.iter().position(|byte| *byte == b'"')?;
+        let (opaque, closing) = opened.split_at_checked(end)?;
+        let sound = opaque.iter().all(|byte| is_etagc(*byte));
+        sound.then_some((Self { weak, opaque }, closing.get(1..)?))
+    }
+}
+
+fn is_etagc(byte: u8) -> bool {
+    byte == 0x21 || (0x23..=0x7e).contains(&byte) || byte >= 0x80
+}
+
+/// What a later request can compare a representation by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`.
+    pub etag: Option<EntityTag>,
+    /// `Last-Modified`.
+    pub last_modified: Option<SystemTime>,
+    /// `Date`: when the representation was seen to be so. It makes `last_modified` strong if that
+    /// lies at least a second before (RFC 9110 §8.8.2.2), and stands in for it where a cache needs
+    /// one (§4.3.2). An origin that reads its own files puts the present time here.
+    pub date: Option<SystemTime>,
+}
+
+impl Validators {
+    /// Reads them from a response's fields. What is repeated or malformed is left out.
+    pub fn of(response: &HeaderMap) -> Self {
+        let time = |name| list::only(response, &name).and_then(|line| date::parse(line.as_bytes()));
+        Self {
+            etag: list::only(response, &ETAG).and_then(|line| EntityTag::parse(line.as_bytes())),
+            last_modified: time(LAST_MODIFIED),
+            date: time(DATE),
+        }
+    }
+
+    /// Whether there is nothing to validate with.
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    /// Makes a request to upstream conditional on these (§4.3.1). The client's own conditions go:
+    /// they are about the client's copy, not about ours.
+    pub fn apply_to(&self, request: &mut HeaderMap) {
+        for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE] {
+            request.remove(name);
+        }
+        if let Some(etag) = &self.etag {
+            request.insert(IF_NONE_MATCH, etag.to_value());
+        }
+        if let Some(time) = self.last_modified {
+            request.insert(IF_MODIFIED_SINCE, date::format(time));
+        }
+    }
+
+    /// Whether a 304 to a request that bore these speaks of this representation (§4.3.4). If not,
+    /// it must not freshen it: forget the stored response and ask without conditions.
+    ///
+    /// Tags are compared weakly: the request bore one tag, so upstream meant that one, and servers
+    /// that compress on the fly are known to weaken a tag in one answer and not in the next.
+    pub fn confirmed_by(&self, not_modified: &HeaderMap) -> bool {
+        let theirs = Self::of(not_modified);
+        match (&self.etag, &theirs.etag) {
+            (Some(ours), Some(theirs)) => ours.weak_eq(theirs),
+            (None, Some(_)) => false,
+            (_, None) => match (self.last_modified, theirs.last_modified) {
+                (Some(ours), Some(theirs)) => ours == theirs,
+                (None, _) | (_, None) => true,
+            },
+        }
+    }
+
+    /// Whether `time` is the modification date, and that date a strong validator.
+    pub(crate) fn is_strong_date(&self, time: SystemTime) -> bool {
+        let settled = |modified: SystemTime| {
+            self.date.is_some_and(|date| date >= modified + Duration::from_secs(1))
+        };
+        self.last_modified == Some(time) && settled(time)
+    }
+}
+
+/// What a request's conditions come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Answer as if there were none.
+    Proceed,
+    /// 304.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+/// Evaluates a request's conditions as an origin does, in the order of RFC 9110 §13.2.2. To be
+/// asked only where the answer would otherwise be 2xx (RFC 9110 §13.2.1).
+pub fn precondition(method: &Method, request: &HeaderMap, validators: &Validators) -> Precondition {
+    if request.contains_key(IF_MATCH) {
+        if !any_tag(request, &IF_MATCH, |tag| strong_match(validators, tag)) {
+            return Precondition::Failed;
+        }
+    } else if let Some(since) = condition_date(request, &IF_UNMODIFIED_SINCE, validators)
+        && validators.last_modified.is_some_and(|modified| seconds(modified) > seconds(since))
+    {
+        return Precondition::Failed;
+    }
+    none_match(method, request, validators, validators.last_modified)
+}
+
+/// Evaluates a request's conditions as a cache does: `If-Match` and `If-Unmodified-Since` are the
+/// origin's, and `Date` stands in for an absent `Last-Modified` (§4.3.2).
+pub fn precondition_at_cache(
+    method: &Method,
+    request: &HeaderMap,
+    validators: &Validators,
+) -> Precondition {
+    none_match(method, request, validators, validators.last_modified.or(validators.date))
+}
+
+/// Steps 3 and 4 of RFC 9110 §13.2.2.
+fn none_match(
+    method: &Method,
+    request: &HeaderMap,
+    validators: &Validators,
+    modified: Option<SystemTime>,
+) -> Precondition {
+    let retrieves = *method == Method::GET || *method == Method::HEAD;
+    if request.contains_key(IF_NONE_MATCH) {
+        return match any_tag(request, &IF_NONE_MATCH, |tag| weak_match(validators, tag)) {
+            false => Precondition::Proceed,
+            true if retrieves => Precondition::NotModified,
+            true => Precondition::Failed,
+        };
+    }
+    let Some(since) = condition_date(request, &IF_MODIFIED_SINCE, validators) else {
+        return Precondition::Proceed;
+    };
+    match modified {
+        Some(modified) if retrieves && seconds(modified) <= seconds(since) => {
+            Precondition::NotModified
+        }
+        Some(_) | None => Precondition::Proceed,
+    }
+}
+
+/// HTTP-dates know no fractions: a file changed half a second ago equals the date that names it.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A two-digit year is read around the time that the date will be compared with.
+fn condition_date(
+    request: &HeaderMap,
+    name: &HeaderName,
+    validators: &Validators,
+) -> Option<SystemTime> {
+    let line = list::only(request, name)?.as_bytes();
+    match validators.date.or(validators.last_modified) {
+        Some(near) => date::parse_at(line, near),
+        None => date::parse(line),
+    }
+}
+
+fn strong_match(validators: &Validators, tag: Tag<'_>) -> bool {
+    let ours = validators.etag.as_ref();
+    ours.is_some_and(|ours| !ours.weak && !tag.weak && *ours.opaque == *tag.opaque)
+}
+
+fn weak_match(validators: &Validators, tag: Tag<'_>) -> bool {
+    validators.etag.as_ref().is_some_and(|ours| *ours.opaque == *tag.opaque)
+}
+
+/// Whether a tag of the list matches; `*` matches any representation, and there is one.
+fn any_tag(request: &HeaderMap, name: &HeaderName, matches: impl Fn(Tag<'_>) -> bool) -> bool {
+    request.get_all(name).iter().any(|line| {
+        let mut rest = line.as_bytes().trim_ascii();
+        if rest == b"*" {
+            return true;
+        }
+        while !rest.is_empty() {
+            match Tag::first(rest) {
+                Some((tag, _)) if matches(tag) => return true,
+                Some((_, behind)) => rest = behind,
+                // Not a tag: go on behind the next comma.
+                None => {
+                    let comma = rest.iter().position(|byte| *byte == b',');
+                    rest = comma.and_then(|at| rest.get(at + 1..)).unwrap_or_default();
+                }
+            }
+            let skipped = rest.iter().position(|byte| !b", \t".contains(byte));
+            rest = skipped.and_then(|at| rest.get(at..)).unwrap_or_default();
+        }
+        false
+    })
+}
+
+/// The fields of a 304 for a stored response (RFC 9110 §15.4.5): all but those that describe a
+/// representation that is not sent. `Last-Modified` stays where there is no `ETag` to go by.
+pub fn not_modified_fields(stored: &HeaderMap) -> HeaderMap {
+    let mut fields = stored.clone();
+    for name in [
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("content-digest"),
+        HeaderName::from_static("repr-digest"),
+        HeaderName::from_static("digest"),
+        header::ACCEPT_RANGES,
+    ] {
+        fields.remove(name);
+    }
+    if fields.contains_key(ETAG) {
+        fields.remove(LAST_MODIFIED);
+    }
+    fields
+}

@@ -1,0 +1,178 @@
+//! Which requests a stored response answers (§4.1).
+//!
+//! # Invariants
+//! - A field that the first request did not have must be absent from the next one too.
+//! - [`Vary::matches`] does not allocate.
+//!
+//! # Deviations
+//! - `Accept-Encoding` is compared by the codings among [`Codings`] that it accepts, without their
+//!   weights. That is more than §4.1 calls identical semantics; it is right if upstream is asked
+//!   with [`Codings::token`] too, so that it never sees the difference.
+
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
+
+use crate::list;
+
+/// `Vary: *`, or one that cannot be read: no later request matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VaryAny;
+
+/// The selecting fields of a response, with what its request had in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vary {
+    fields: Box<[(HeaderName, Presented)]>,
+}
+
+/// What a request had in one selecting field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Presented {
+    Absent,
+    Codings(Codings),
+    /// The canonical text.
+    Text(Box<[u8]>),
+}
+
+impl Vary {
+    /// Reads `Vary` of `response` and keeps what `request` has in the fields it names.
+    pub fn of(request: &HeaderMap, response: &HeaderMap) -> Result<Self, VaryAny> {
+        let mut fields: Vec<(HeaderName, Presented)> = Vec::new();
+        for member in response.get_all(VARY).iter().flat_map(|line| list::members(line.as_bytes()))
+        {
+            if member.text.is_empty() {
+                continue;
+            }
+            // `*` is a valid name in the eyes of `HeaderName`.
+            let name = HeaderName::from_bytes(member.text).ok().filter(|name| name != "*");
+            let name = name.ok_or(VaryAny)?;
+            if !fields.iter().any(|(known, _)| *known == name) {
+                let presented = Presented::of(&name, request);
+                fields.push((name, presented));
+            }
+        }
+        Ok(Self { fields: fields.into() })
+    }
+
+    /// Whether `request` has the same in every selecting field.
+    pub fn matches(&self, request: &HeaderMap) -> bool {
+        self.fields.iter().all(|(name, presented)| presented.is_in(name, request))
+    }
+
+    /// Whether no field selects: any request matches.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The names of the selecting fields.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.fields.iter().map(|(name, _)| name)
+    }
+}
+
+impl Presented {
+    fn of(name: &HeaderName, request: &HeaderMap) -> Self {
+        if *name == ACCEPT_ENCODING {
+            Self::Codings(Codings::of(request))
+        } else if request.contains_key(name) {
+            Self::Text(canonical(name, request).collect())
+        } else {
+            Self::Absent
+        }
+    }
+
+    fn is_in(&self, name: &HeaderName, request: &HeaderMap) -> bool {
+        match self {
+            Self::Absent => !request.contains_key(name),
+            Self::Codings(codings) => *codings == Codings::of(request),
+            Self::Text(text) => {
+                request.contains_key(name) && canonical(name, request).eq(text.iter().copied())
+            }
+        }
+    }
+}
+
+/// Lines combined, whitespace around commas removed, languages in lower case.
+fn canonical<'a>(name: &HeaderName, request: &'a HeaderMap) -> impl Iterator<Item = u8> + 'a {
+    let fold = *name == ACCEPT_LANGUAGE; // RFC 4647 §2
+    let lines = request.get_all(name).iter();
+    let members = lines.flat_map(|line: &'a HeaderValue| list::members(line.as_bytes()));
+    let text = members.flat_map(|member| member.text.iter().copied().chain([b',']));
+    text.map(move |byte| if fold { byte.to_ascii_lowercase() } else { byte })
+}
+
+/// The content codings that a request accepts, as far as they matter here.
+///
+/// An absent or empty `Accept-Encoding` accepts none: RFC 9110 §12.5.3 would let any be sent to a
+/// client that says nothing, but such clients do not decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Codings {
+    /// `gzip`, also as `x-gzip`.
+    pub gzip: bool,
+    /// `br`.
+    pub br: bool,
+    /// `zstd`.
+    pub zstd: bool,
+    /// The unencoded form is refused (`identity;q=0`, or `*;q=0` without `identity`).
+    pub no_identity: bool,
+}
+
+impl Codings {
+    /// Reads `Accept-Encoding`. What cannot be read is not accepted.
+    pub fn of(request: &HeaderMap) -> Self {
+        let (mut gzip, mut br, mut zstd, mut identity, mut any) = (None, None, None, None, None);
+        let lines = request.get_all(ACCEPT_ENCODING).iter();
+        for member in lines.flat_map(|line| list::members(line.as_bytes())) {
+            let mut parts = member.text.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let coding = parts.next().unwrap_or_default();
+            let accepted = parts.next().is_none_or(is_nonzero_weight);
+            let named = |name: &str| coding.eq_ignore_ascii_case(name.as_bytes());
+            let slot = match () {
+                () if named("gzip") || named("x-gzip") => &mut gzip,
+                () if named("br") => &mut br,
+                () if named("zstd") => &mut zstd,
+                () if named("identity") => &mut identity,
+                () if named("*") => &mut any,
+                () => continue,
+            };
+            *slot = Some(accepted);
+        }
+        let accepted = |coding: Option<bool>| coding.or(any).unwrap_or(false);
+        Self {
+            gzip: accepted(gzip),
+            br: accepted(br),
+            zstd: accepted(zstd),
+            no_identity: identity.or(any) == Some(false),
+        }
+    }
+
+    /// The `Accept-Encoding` that says just this; what upstream is to be asked with.
+    pub fn token(self) -> &'static str {
+        match (self.gzip, self.br, self.zstd, self.no_identity) {
+            (false, false, false, false) => "identity",
+            (true, false, false, false) => "gzip",
+            (false, true, false, false) => "br",
+            (false, false, true, false) => "zstd",
+            (true, true, false, false) => "gzip, br",
+            (true, false, true, false) => "gzip, zstd",
+            (false, true, true, false) => "br, zstd",
+            (true, true, true, false) => "gzip, br, zstd",
+            (false, false, false, true) => "identity;q=0",
+            (true, false, false, true) => "gzip, identity;q=0",
+            (false, true, false, true) => "br, identity;q=0",
+            (false, false, true, true) => "zstd, identity;q=0",
+            (true, true, false, true) => "gzip, br, identity;q=0",
+            (true, false, true, true) => "gzip, zstd, identity;q=0",
+            (false, true, true, true) => "br, zstd, identity;q=0",
+            (true, true, true, true) => "gzip, br, zstd, identity;q=0",
+        }
+    }
+}
+
+/// `q=0`, with zeros behind the point or not, refuses; so does a weight that cannot be read.
+fn is_nonzero_weight(parameter: &[u8]) -> bool {
+    let weight = match parameter {
+        [b'q' | b'Q', b'=', weight @ ..] => weight,
+        _ => return false,
+    };
+    let digits = weight.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    digits && weight.iter().any(|byte| (b'1'..=b'9').contains(byte))
+}
