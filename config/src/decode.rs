@@ -1,8 +1,8 @@
 //! From TOML to a type, saying everything that is wrong at once.
 //!
 //! Serde stops at the first fault. So each fault is noted, the value set aside, and reading starts
-//! again, until it succeeds: a faulty key that may be left out is skipped, one that may not gets a
-//! stand-in of the right kind. What rests on a value set aside is not judged later.
+//! again, until it succeeds: a faulty key that may be left out is skipped; one that may not, and an
+//! element of an array, whose successors must keep their indexes, gets a stand-in of its kind. What rests on a value set aside is not judged later.
 //!
 //! # Invariants
 //! - Ends after a bounded number of rounds, whatever stands in the file.
@@ -103,6 +103,7 @@ fn repair(repairs: &mut Repairs, fault: Fault) -> Repaired {
     let next = match (repairs.get(&key), &rule) {
         (Some(Repair::StandIn(candidate)), _) => Repair::StandIn(candidate + 1),
         (_, None) => Repair::StandIn(0), // missing, perhaps because it was skipped
+        (None, Some(_)) if key.is_element() => Repair::StandIn(0),
         (None, Some(_)) => Repair::Skip,
         (Some(Repair::Skip), Some(_)) => return Repaired::Not, // nobody reads what is skipped
     };
@@ -285,15 +286,13 @@ impl<'de> Deserializer<'de> for Node<'_, '_> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match self.value {
             Source::Written(DeValue::String(name)) => visitor.visit_enum(Word(name)),
-            Source::StandIn(StandIn::Text(name)) => visitor.visit_enum(Word(name)),
-            Source::Root(_) | Source::Written(_) | Source::StandIn(_) => {
-                self.deserialize_any(visitor)
-            }
+            Source::StandIn(_) => visitor.visit_enum(Word(variants.first().unwrap_or(&""))),
+            Source::Root(_) | Source::Written(_) => self.deserialize_any(visitor),
         }
     }
 
@@ -346,19 +345,14 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_, '_> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Fault> {
-        for (index, value) in self.left.by_ref() {
-            let at = self.node.at.index(index);
-            if self.node.notes.skips(&at) {
-                continue;
-            }
-            let value = match self.node.notes.stand_in(&at) {
-                Some(stand_in) => Source::StandIn(stand_in),
-                None => Source::Written(value.get_ref()),
-            };
-            let node = Node { value, at: at.clone(), notes: self.node.notes };
-            return seed.deserialize(node).map(Some).map_err(|fault| fault.at(&at));
-        }
-        Ok(None)
+        let Some((index, value)) = self.left.next() else { return Ok(None) };
+        let at = self.node.at.index(index);
+        let value = match self.node.notes.stand_in(&at) {
+            Some(stand_in) => Source::StandIn(stand_in),
+            None => Source::Written(value.get_ref()),
+        };
+        let node = Node { value, at: at.clone(), notes: self.node.notes };
+        seed.deserialize(node).map(Some).map_err(|fault| fault.at(&at))
     }
 }
 

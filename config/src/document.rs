@@ -76,7 +76,7 @@ impl<'t> Document<'t> {
             found = match (step, found.1.get_ref()) {
                 (Step::Name(name), DeValue::Table(table)) => entry(table, name)?,
                 (Step::Index(index), DeValue::Array(array)) => {
-                    let value = array.iter().nth(*index)?;
+                    let value = array.get(*index)?;
                     (value.span(), value)
                 }
                 _ => return None,

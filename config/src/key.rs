@@ -35,6 +35,11 @@ impl Key {
         &self.0
     }
 
+    /// Whether this is an element of an array.
+    pub(crate) fn is_element(&self) -> bool {
+        matches!(self.0.last(), Some(Step::Index(_)))
+    }
+
     /// Whether this is `other`, stands within it, or holds it.
     pub(crate) fn touches(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)

@@ -118,7 +118,7 @@ fn judge<T: Role>(file: &str, path: &Path, document: &Document<'_>) -> Result<T,
     for violation in &mut found {
         document.locate(violation);
     }
-    found.sort_by_key(|violation| violation.line);
+    found.sort_by(|a, b| (a.line, &a.at).cmp(&(b.line, &b.at)));
     match decoded.value {
         Some(mut role) if found.is_empty() => {
             role.resolve(path.parent().unwrap_or(Path::new("")));

@@ -78,10 +78,26 @@ pub struct Limits {
     pub head_size: ByteSize,
     /// From the first byte of a head to its end.
     pub head_timeout: HumanDuration,
+    /// A connection with no request on it. Above what edges keep, so that they close first.
+    pub idle_timeout: HumanDuration,
+    /// A client that takes no byte of its response.
+    pub send_timeout: HumanDuration,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub max_streams: NonZeroU32,
+    /// The body of a request to the admin listener.
+    pub body_size: ByteSize,
     /// Ranges in one request; with more the whole is sent (RFC 9110 §14.2).
     pub max_ranges: NonZeroU32,
     /// Distinct paths that are counted one by one; the rest is counted together.
     pub max_counted_paths: NonZeroU32,
+    /// Distinct edges that are counted one by one; the rest is counted together.
+    pub max_counted_edges: NonZeroU32,
+    /// Files whose content hash is remembered; beyond it the oldest is computed again.
+    pub max_hashed_files: NonZeroU32,
+    /// Faults in force at once.
+    pub max_faults: NonZeroU32,
+    /// Requests that faults delay or leave hanging; one more is shed.
+    pub max_held: NonZeroU32,
     /// From the order to stop until what is still in flight is cut.
     pub drain_timeout: HumanDuration,
 }
@@ -93,8 +109,16 @@ impl Default for Limits {
             max_connections: some(8_192), // edges bound their own; this is the last line
             head_size: ByteSize::kib(64), // twice what an edge accepts: it adds fields
             head_timeout: HumanDuration::secs(10),
+            idle_timeout: HumanDuration::secs(75), // edges keep 30 s, common proxies 60 s
+            send_timeout: HumanDuration::secs(30), // a stalled reader holds a file open
+            max_streams: some(128),                // RFC 9113 §6.5.2 advises no less than 100
+            body_size: ByteSize::kib(64),          // a hundred faults, written at length
             max_ranges: some(16),
             max_counted_paths: some(1_000_000), // the objects of the largest trace
+            max_counted_edges: some(1_000),     // as many as a control plane registers
+            max_hashed_files: some(100_000),    // at some 300 bytes each: 30 MB
+            max_faults: some(100),
+            max_held: some(1_024), // an edge sends at most 256 at once by default
             drain_timeout: HumanDuration::secs(5),
         }
     }

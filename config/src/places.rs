@@ -77,7 +77,7 @@ const IN_REGION: Duration = Duration::from_millis(1);
 
 /// How much longer real round trips are than light in a fibre along the great circle, because
 /// cables go round mountains and along coasts: the median over the table below.
-const DETOUR: f64 = 1.6;
+const DETOUR: f64 = 1.7;
 
 const fn at(
     code: &'static str,
@@ -204,3 +204,97 @@ static ROUND_TRIPS: &[(&str, &[u16])] = &[
     ("yyz", &[19, 0, 0, 0, 0, 129, 0, 82, 0, 92, 0, 0, 0, 0, 0, 0, 0, 163, 215, 34]),
     ("mad", &[87, 0, 0, 0, 0, 206, 0, 26, 0, 29, 0, 0, 0, 0, 0, 0, 0, 260, 283, 118, 107]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::{DETOUR, IN_REGION, ROUND_TRIPS, estimate, great_circle_km, in_fibre, measured};
+    use super::{place, places, round_trip};
+    use crate::shared::Location;
+
+    #[test]
+    fn there_are_enough_places_all_over_the_world() {
+        assert!(places().len() >= 40, "{}", places().len());
+        let codes: BTreeSet<&str> = places().iter().map(|place| place.code).collect();
+        assert_eq!(codes.len(), places().len(), "a code stands twice");
+        for place in places() {
+            let letters = |text: &str, count| text.len() == count && text.is_ascii();
+            assert!(letters(place.code, 3) && place.code.chars().all(|c| c.is_ascii_lowercase()));
+            assert!(letters(place.country, 2), "{place:?}");
+            assert!(place.country.chars().all(|c| c.is_ascii_uppercase()), "{place:?}");
+            assert!(place.location.is_on_earth() && !place.city.is_empty(), "{place:?}");
+        }
+        let (north, east) =
+            (|p: &&super::Place| p.location.0 > 0.0, |p: &&super::Place| p.location.1 > 0.0);
+        let quarter =
+            |n: bool, e: bool| places().iter().filter(|p| north(p) == n && east(p) == e).count();
+        for (n, e) in [(true, true), (true, false), (false, true), (false, false)] {
+            assert!(quarter(n, e) >= 5, "hardly any place in a quarter of the world");
+        }
+    }
+
+    #[test]
+    fn the_round_trip_table_has_places_and_a_row_to_all_before() {
+        assert!(ROUND_TRIPS.len() >= 12);
+        for (index, (code, row)) in ROUND_TRIPS.iter().enumerate() {
+            assert!(place(code).is_some(), "{code} is no place");
+            assert_eq!(row.len(), index, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_round_trip_is_the_same_both_ways_and_never_faster_than_light() {
+        for a in places() {
+            for b in places() {
+                let trip = round_trip(a.code, b.code).unwrap();
+                assert_eq!(round_trip(b.code, a.code), Some(trip), "{} {}", a.code, b.code);
+                let floor = in_fibre(great_circle_km(a.location, b.location));
+                assert!(trip >= floor, "{} {}: {trip:?} below {floor:?}", a.code, b.code);
+                assert!(trip < Duration::from_millis(450), "{} {}: {trip:?}", a.code, b.code);
+                assert_eq!(a == b, trip == IN_REGION, "{} {}", a.code, b.code);
+            }
+        }
+    }
+
+    #[test]
+    fn the_detour_is_the_median_over_what_was_measured() {
+        let mut ratios = Vec::new();
+        for a in places() {
+            for b in places().iter().filter(|b| b.code < a.code) {
+                if let Some(trip) = measured(a.code, b.code) {
+                    let floor = in_fibre(great_circle_km(a.location, b.location));
+                    ratios.push(trip.as_secs_f64() / floor.as_secs_f64());
+                }
+            }
+        }
+        ratios.sort_by(f64::total_cmp);
+        let median = ratios[ratios.len() / 2];
+        assert!((median - DETOUR).abs() < 0.05, "{median} of {}", ratios.len());
+    }
+
+    #[test]
+    fn distances_agree_with_the_map() {
+        let rows = [("fra", "lhr", 654.0), ("syd", "scl", 11_340.0), ("akl", "hnl", 7_065.0)];
+        for (a, b, km) in rows {
+            let (a, b) = (place(a).unwrap(), place(b).unwrap());
+            let found = great_circle_km(a.location, b.location);
+            assert!((found - km).abs() < km * 0.01, "{} {}: {found} km", a.code, b.code);
+        }
+        let pole = great_circle_km(Location(90.0, 0.0), Location(-90.0, 77.0));
+        assert!((pole - 20_015.0).abs() < 1.0, "{pole}");
+        assert_eq!(great_circle_km(Location(1.0, 2.0), Location(1.0, 2.0)), 0.0);
+    }
+
+    #[test]
+    fn what_is_no_place_has_no_distance() {
+        assert_eq!(place("xxx"), None);
+        assert_eq!(place("FRA"), None);
+        assert_eq!(round_trip("fra", "xxx"), None);
+        assert_eq!(round_trip("xxx", "xxx"), None);
+        assert_eq!(measured("fra", "waw"), None); // a place, but nobody measured
+        assert!(round_trip("fra", "waw").is_some());
+        assert_eq!(estimate(0.0), IN_REGION);
+    }
+}

@@ -93,10 +93,20 @@ impl Limits {
         let (least, most) = (ByteSize::kib(8), ByteSize::mib(1)); // as at an edge
         within(&key("head_size"), self.head_size, least, most, found);
         time_limit(&key("head_timeout"), self.head_timeout, HumanDuration::secs(300), found);
+        time_limit(&key("idle_timeout"), self.idle_timeout, HumanDuration::secs(3_600), found);
+        time_limit(&key("send_timeout"), self.send_timeout, HumanDuration::secs(3_600), found);
+        within(&key("max_streams"), self.max_streams, one, count(10_000), found);
+        let (least, most) = (ByteSize::kib(1), ByteSize::mib(1));
+        within(&key("body_size"), self.body_size, least, most, found);
         // RFC 9110 §17.15: many small ranges cost more than the whole.
         within(&key("max_ranges"), self.max_ranges, one, count(1_000), found);
         let most = count(10_000_000); // at some 100 bytes each, a gigabyte
         within(&key("max_counted_paths"), self.max_counted_paths, one, most, found);
+        within(&key("max_counted_edges"), self.max_counted_edges, one, count(10_000), found);
+        within(&key("max_hashed_files"), self.max_hashed_files, one, most, found);
+        // Each request is held against each of them.
+        within(&key("max_faults"), self.max_faults, one, count(1_000), found);
+        within(&key("max_held"), self.max_held, one, count(1_000_000), found);
         let most = HumanDuration::secs(3_600);
         within(&key("drain_timeout"), self.drain_timeout, HumanDuration::millis(0), most, found);
     }
