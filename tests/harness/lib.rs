@@ -1,1 +1,35 @@
-//! Under construction.
+//! What the scenarios are played with: real processes, scripted origins, and clients.
+//!
+//! - [`wait`] the only place that waits by looking again and again
+//! - [`binary`] finds the program; [`process`] one child of the test, and what became of it
+//! - [`cluster`] a whole `meridian up`; [`edge`] one edge alone, without a control plane
+//! - [`origin`] an upstream that answers as the test says, and remembers who asked
+//! - [`client`] requests over HTTP/1.1 and HTTP/2; [`raw`] bytes that no HTTP library would send
+//! - [`site`] a folder with files to serve
+//!
+//! The harness knows what a person outside may rely on: the command line, `cluster.json`, the
+//! configuration files and what crosses the sockets. It links none of the nodes.
+//!
+//! # Invariants
+//! - Every process that a test starts is gone when its handle is dropped, and a test fails whose
+//!   processes leave children behind.
+//! - Nothing listens on a fixed port.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "whatever fails in here fails the test that called it, with its backtrace"
+)]
+
+pub mod wait;
+
+pub mod binary;
+pub mod process;
+
+pub mod cluster;
+pub mod edge;
+pub mod origin;
+
+pub mod client;
+pub mod raw;
+pub mod site;

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 
 use csv::{ErrorKind, StringRecord, Trim};
@@ -117,7 +118,10 @@ impl<R: io::Read> Reader<R> {
         let key = field(self.columns.key).ok_or("the key is empty")?;
         let size = match self.columns.size.and_then(field) {
             Some(text) => {
-                Some(text.parse().map_err(|_| format!("size {text:?} is not a number of bytes"))?)
+                let broken = |error: ParseIntError| {
+                    format!("size {text:?} is not a number of bytes: {error}")
+                };
+                Some(text.parse().map_err(broken)?)
             }
             None => None,
         };
@@ -210,7 +214,10 @@ mod tests {
             ("", "t.csv:1: the header \"\" names no column \"key\""),
             ("key,size\n1,2\n3\n", "t.csv:3: 1 fields where the header has 2"),
             ("key,size\n1,2\n1,2,3\n", "t.csv:3: 3 fields where the header has 2"),
-            ("key,size\n1,-2\n", "t.csv:2: size \"-2\" is not a number of bytes"),
+            (
+                "key,size\n1,-2\n",
+                "t.csv:2: size \"-2\" is not a number of bytes: invalid digit found in string",
+            ),
             ("key,size\n1,2\n,2\n", "t.csv:3: the key is empty"),
             ("key\nimg/a\n", "t.csv:2: key \"img/a\" must be a number or begin with '/'"),
             ("key\n/a b\n", "t.csv:2: key \"/a b\" is not a path: invalid uri character"),

@@ -1,0 +1,146 @@
+//! One child process of a test: its output, its signals, its end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, kill_process};
+
+pub use rustix::process::Signal;
+
+use crate::binary::meridian;
+use crate::wait::{PATIENCE, eventually, soon};
+
+/// How long a process may take to end when it is told to, before it is killed.
+const END_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A `meridian` process. Dropped, it is told to end, and killed if it does not.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+/// What a process left.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All it said on stdout.
+    pub stdout: String,
+    /// All it said on stderr.
+    pub stderr: String,
+}
+
+impl Process {
+    /// Starts `meridian` with `arguments`; what it says goes to files in `logs`. Its stdin stays
+    /// open as long as the test runs.
+    pub fn start<A: AsRef<std::ffi::OsStr>>(logs: &Path, arguments: &[A]) -> Self {
+        let (stdout, stderr) = (logs.join("stdout"), logs.join("stderr"));
+        let child = Command::new(meridian())
+            .args(arguments)
+            .env_remove("MERIDIAN_DIR")
+            .env_remove("MERIDIAN_TOKEN")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, stdout, stderr, ended: None }
+    }
+
+    /// Runs `meridian` with `arguments` to its end.
+    pub async fn run<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Ended {
+        let logs = tempfile::tempdir().unwrap();
+        let mut process = Self::start(logs.path(), arguments);
+        drop(process.child.stdin.take());
+        process.end().await
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        assert!(self.ended.is_none(), "it has ended already");
+        send(self.pid(), signal);
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().unwrap();
+        }
+        self.ended.is_none()
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn end(&mut self) -> Ended {
+        let what = format!("process {} has ended", self.pid());
+        eventually(what, END_PATIENCE, async || (!self.runs()).then_some(())).await;
+        Ended { status: self.ended.unwrap(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    /// What it has said on stdout so far.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.stdout).unwrap()).into_owned()
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.stderr).unwrap()).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- process {} on stderr:\n{}", self.pid(), self.stderr());
+        }
+        if !self.runs() {
+            return;
+        }
+        send(self.pid(), Signal::TERM);
+        if soon(END_PATIENCE, || !self.runs()) {
+            return;
+        }
+        // Killing is all that is left; if even that fails, the failure below says more.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if !std::thread::panicking() {
+            panic!("process {} did not end within {END_PATIENCE:?} of SIGTERM", self.pid());
+        }
+    }
+}
+
+/// Sends a signal to a process that the test has started, by its id.
+pub fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    match kill_process(pid, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {} // gone already is as good
+        Err(error) => panic!("cannot send a signal to {pid:?}: {error}"),
+    }
+}
+
+/// Whether a process of that id runs `meridian`. A zombie that nobody has waited for does not: it
+/// has ended. An id that another program has taken over does not either.
+pub fn runs_meridian(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // `pid (name) state ...`; the name may hold anything but ends at the last parenthesis.
+    let Some((name, rest)) = stat.rsplit_once(')') else { return false };
+    let zombie = rest.trim_start().starts_with(['Z', 'X']);
+    name.ends_with("(meridian") && !zombie
+}
+
+/// Waits until none of these processes runs any more.
+pub async fn all_gone(pids: &[u32]) {
+    let what = format!("processes {pids:?} are gone");
+    let gone = async || pids.iter().all(|pid| !runs_meridian(*pid)).then_some(());
+    eventually(what, PATIENCE, gone).await;
+}

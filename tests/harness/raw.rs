@@ -1,0 +1,56 @@
+//! Bytes over a plain connection: what no HTTP library would send, and what came back.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cluster::address;
+
+/// How long an answer may take.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Sends `bytes` to the server at `url` and reads until it closes the connection, or until
+/// `enough` says that what came is enough.
+pub async fn exchange(url: &str, bytes: &[u8], enough: impl Fn(&str) -> bool) -> String {
+    let stream = TcpStream::connect(address(url)).await.unwrap();
+    let (mut from, mut to) = stream.into_split();
+    let mut answer = Vec::new();
+    let read = async {
+        let mut part = [0; 4096];
+        // A server that refuses may reset the connection while bytes are still on their way:
+        // what it said before counts.
+        while let Ok(length @ 1..) = from.read(&mut part).await {
+            answer.extend_from_slice(part.get(..length).unwrap());
+            if enough(&String::from_utf8_lossy(&answer)) {
+                break;
+            }
+        }
+    };
+    let write = async {
+        // It may stop reading in the middle, for the same reason.
+        drop(to.write_all(bytes).await);
+        drop(to.flush().await);
+    };
+    let both = async { tokio::join!(read, write) };
+    timeout(ANSWER_PATIENCE, both).await.expect("the server answers or closes in time");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status of the first answer in `text`.
+pub fn status(text: &str) -> u16 {
+    let line = text.lines().next().unwrap_or_default();
+    let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    code.unwrap_or_else(|| panic!("no status in {text:?}"))
+}
+
+/// Whether a whole answer with `Content-Length` has come.
+pub fn is_whole(text: &str) -> bool {
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    length.is_some_and(|length| body.len() >= length)
+}
