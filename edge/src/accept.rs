@@ -1,0 +1,334 @@
+//! Listeners, permits, protocol detection, limits in time, drain.
+//!
+//! A permit is taken before a connection is accepted: what exceeds `accept.max_connections` waits
+//! in the kernel's backlog. HTTP/1.1 and HTTP/2 with prior knowledge share one port: the first
+//! bytes tell which it is (RFC 9113 §3.3). TLS will stand between `accept` and `converse`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use meridian_config::edge::Accept;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::body::Body;
+use crate::clock::SharedClock;
+use crate::connection::{Connection, Load, Overdue, Patience, Watched};
+use crate::error::RunError;
+
+/// What HTTP/2 clients with prior knowledge say first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often connections are looked at; a limit is exceeded by no more than this.
+const SWEEP: Duration = Duration::from_millis(500);
+/// The kernel's queue of connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Opens a listener that shares its port with those of the other cores.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(crate) fn listen(address: SocketAddr) -> Result<std::net::TcpListener, RunError> {
+    bind(address).map_err(|source| RunError::Listen { address, source })
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Answers the requests of one connection.
+pub(crate) trait Handler: Clone + Send + Sync + 'static {
+    /// The answer.
+    type Answer: Future<Output = Response<Body>> + Send + Unpin + 'static;
+
+    /// Begins to answer `request`, which came over `connection` from `peer`.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Arc<Connection>,
+        peer: SocketAddr,
+    ) -> Self::Answer;
+
+    /// A limit was exceeded, for the count.
+    fn overdue(&self, _limit: Overdue) {}
+    /// A connection was opened (`1`) or closed (`-1`), for the count.
+    fn connections(&self, _change: i64) {}
+}
+
+/// One listener and what its connections may cost.
+pub(crate) struct Listener<H> {
+    pub(crate) socket: std::net::TcpListener,
+    pub(crate) limits: Accept,
+    /// Shared by all listeners of the node.
+    pub(crate) permits: Arc<Semaphore>,
+    /// How long a request may be in flight without a byte: longer than any upstream takes.
+    pub(crate) silence: Duration,
+    pub(crate) clock: SharedClock,
+    pub(crate) load: Arc<Load>,
+    pub(crate) handler: H,
+}
+
+type Open = Arc<Mutex<HashMap<u64, Arc<Connection>>>>;
+
+impl<H: Handler> Listener<H> {
+    /// Accepts until `stop`, then drains: connections end after the request that they are on,
+    /// and what still runs after `drain_timeout` is cut.
+    pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let socket = TcpListener::from_std(self.socket.try_clone()?)?;
+        let open: Open = Arc::default();
+        let mut tasks = JoinSet::new();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut number = 0_u64;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = sweep.tick() => self.sweep(&open),
+                Some(_) = tasks.join_next() => {}
+                accepted = accept(&socket, &self.permits) => match accepted {
+                    Ok((stream, peer, permit)) => {
+                        number += 1;
+                        tasks.spawn(self.conversation(stream, peer, permit, number, &open));
+                    }
+                    Err(error) => absorb(&error).await,
+                },
+            }
+        }
+        drop(socket);
+        for connection in lock(&open).values() {
+            connection.end_in_order();
+        }
+        let drained = timeout(self.limits.drain_timeout.get(), async {
+            while tasks.join_next().await.is_some() {}
+        });
+        if drained.await.is_err() {
+            warn!(connections = tasks.len(), "cut connections that did not end in time");
+            tasks.shutdown().await;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, open: &Open) {
+        let now = self.clock.now().mono;
+        let patience = Patience {
+            head: self.limits.head_timeout.get(),
+            idle: self.limits.idle_timeout.get(),
+            send: self.limits.send_timeout.get(),
+            silence: self.silence,
+        };
+        for connection in lock(open).values() {
+            if let Some(limit) = connection.overdue(&patience, now) {
+                self.handler.overdue(limit);
+                connection.cut.notify_one();
+            }
+        }
+    }
+
+    /// One connection, from its first byte to its end.
+    fn conversation(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        number: u64,
+        open: &Open,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let connection = Connection::new(
+            Arc::clone(&self.clock),
+            Arc::clone(&self.load),
+            self.limits.max_requests.get(),
+        );
+        lock(open).insert(number, Arc::clone(&connection));
+        let entry = Entry { open: Arc::clone(open), number, handler: self.handler.clone() };
+        self.handler.connections(1);
+        let limits = self.limits.clone();
+        async move {
+            let service = Answering {
+                handler: entry.handler.clone(),
+                connection: Arc::clone(&connection),
+                peer,
+            };
+            tokio::select! {
+                () = connection.cut.notified() => {}
+                () = converse(stream, &limits, &connection, service) => {}
+            }
+            drop((entry, permit));
+        }
+    }
+}
+
+/// A connection's place in the list of open ones.
+struct Entry<H: Handler> {
+    open: Open,
+    number: u64,
+    handler: H,
+}
+
+impl<H: Handler> Drop for Entry<H> {
+    fn drop(&mut self) {
+        lock(&self.open).remove(&self.number);
+        self.handler.connections(-1);
+    }
+}
+
+fn lock(open: &Open) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Dropping it before it is ready loses nothing: the permit goes back, the kernel keeps the rest.
+async fn accept(
+    socket: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = socket.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, peer, permit))
+}
+
+/// A failed accept is the client's or the kernel's business; only a lack of files needs a pause.
+async fn absorb(error: &io::Error) {
+    let of_client = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    );
+    if !of_client {
+        warn!(%error, "cannot accept a connection");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Finds out the protocol and serves the connection to its end.
+async fn converse<H: Handler>(
+    mut stream: TcpStream,
+    limits: &Accept,
+    connection: &Arc<Connection>,
+    service: Answering<H>,
+) {
+    let (ahead, is_http2) = match detect(&mut stream, connection).await {
+        Ok(found) => found,
+        Err(error) => {
+            debug!(%error, "the client left before it said anything");
+            return;
+        }
+    };
+    let io = TokioIo::new(Watched::new(stream, ahead, Arc::clone(connection)));
+    let ended = if is_http2 {
+        let mut builder = http2::Builder::new(Spawn);
+        let window = 1 << 20;
+        builder
+            .max_concurrent_streams(limits.max_streams.get())
+            .max_header_list_size(u32::try_from(limits.head_size.get()).unwrap_or(u32::MAX))
+            .max_send_buf_size(window)
+            .max_frame_size(64 * 1024);
+        let mut serving = pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = connection.retire.notified() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        }
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_headers(usize::from(limits.head_fields.get()))
+            .max_header_size(limits.head_size.to_usize())
+            .max_buf_size(limits.head_size.to_usize().max(64 * 1024));
+        let mut serving = pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = connection.retire.notified() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "the connection ended early");
+    }
+}
+
+/// Reads as much as it takes to tell HTTP/2 from HTTP/1. The sweep bounds its time.
+async fn detect(stream: &mut TcpStream, connection: &Arc<Connection>) -> io::Result<(Bytes, bool)> {
+    let mut first = BytesMut::with_capacity(2048);
+    loop {
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        connection.read_some();
+        let n = first.len().min(PREFACE.len());
+        let same = first.get(..n) == PREFACE.get(..n);
+        if !same || n == PREFACE.len() {
+            return Ok((first.freeze(), same));
+        }
+    }
+}
+
+/// A handler together with the connection that it serves.
+struct Answering<H> {
+    handler: H,
+    connection: Arc<Connection>,
+    peer: SocketAddr,
+}
+
+impl<H: Handler> Service<Request<Incoming>> for Answering<H> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Sure<H::Answer>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Sure(self.handler.answer(request, &self.connection, self.peer))
+    }
+}
+
+/// A future that cannot fail, as hyper wants it told.
+struct Sure<F>(F);
+
+impl<F: Future + Unpin> Future for Sure<F> {
+    type Output = Result<F::Output, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(Ok)
+    }
+}
+
+/// Spawns what HTTP/2 needs beside its connection.
+#[derive(Clone, Copy)]
+struct Spawn;
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawn {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "hyper ends these with their connection, which a JoinSet owns"
+    )]
+    fn execute(&self, task: F) {
+        drop(tokio::spawn(task));
+    }
+}

@@ -1,0 +1,243 @@
+//! What the edge sends to clients, and what it takes from them.
+//!
+//! A response body is nothing, bytes that are already there, a [`Flow`](crate::flow) that is
+//! still arriving, or an upstream body passed on. Whatever it is, it keeps its connection marked
+//! as busy until it is gone ([`crate::connection::Busy`]).
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use meridian_edge_rules::ranges::ByteRange;
+use tokio::time::{Sleep, sleep};
+
+use crate::connection::Busy;
+use crate::error::BodyError;
+use crate::flow::Reader;
+use crate::upstream::pool::Lease;
+
+/// A response body.
+#[derive(Debug)]
+pub(crate) struct Body {
+    kind: Kind,
+    /// Held for its `Drop`.
+    busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Whole(Bytes),
+    Pieces { left: u64, pieces: VecDeque<Bytes> },
+    Arriving(Arriving),
+    Upstream(Box<UpstreamBody>),
+}
+
+impl Body {
+    const fn of(kind: Kind) -> Self {
+        Self { kind, busy: None }
+    }
+
+    /// No body.
+    pub(crate) const fn empty() -> Self {
+        Self::of(Kind::Empty)
+    }
+
+    /// Bytes that are there.
+    pub(crate) const fn whole(bytes: Bytes) -> Self {
+        Self::of(Kind::Whole(bytes))
+    }
+
+    /// Bytes that are there, in pieces.
+    pub(crate) fn pieces(pieces: VecDeque<Bytes>) -> Self {
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self::of(Kind::Pieces { left, pieces })
+    }
+
+    /// A body that is still arriving: all of it, or one range of it.
+    pub(crate) const fn arriving(
+        reader: Reader,
+        length: Option<u64>,
+        range: Option<ByteRange>,
+    ) -> Self {
+        let (skip, left) = match range {
+            Some(range) => (range.first, Some(range.last - range.first + 1)),
+            None => (0, length),
+        };
+        Self::of(Kind::Arriving(Arriving { reader, skip, left }))
+    }
+
+    /// An upstream body passed on.
+    pub(crate) fn upstream(body: UpstreamBody) -> Self {
+        Self::of(Kind::Upstream(Box::new(body)))
+    }
+
+    /// Keeps the connection marked as busy until this body is gone.
+    pub(crate) fn busy(mut self, busy: Busy) -> Self {
+        self.busy = Some(busy);
+        self
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.kind = Kind::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Kind::Pieces { left, pieces } => Poll::Ready(pieces.pop_front().map(|piece| {
+                *left -= piece.len() as u64;
+                Ok(Frame::data(piece))
+            })),
+            Kind::Arriving(arriving) => arriving.poll_frame(context),
+            Kind::Upstream(body) => Pin::new(body.as_mut()).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Whole(bytes) => bytes.is_empty(),
+            Kind::Pieces { left, .. } => *left == 0,
+            Kind::Arriving(arriving) => arriving.left == Some(0),
+            Kind::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
+            Kind::Arriving(arriving) => {
+                arriving.left.map_or_else(SizeHint::new, SizeHint::with_exact)
+            }
+            Kind::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A reader of a flow, cut to one range.
+#[derive(Debug)]
+struct Arriving {
+    reader: Reader,
+    /// Bytes to pass over before the first that is wanted.
+    skip: u64,
+    /// Bytes still wanted; `None`: all.
+    left: Option<u64>,
+}
+
+impl Arriving {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if self.left == Some(0) {
+                return Poll::Ready(None);
+            }
+            let mut chunk = match ready!(self.reader.poll_next(context)) {
+                Some(Ok(chunk)) => chunk,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            };
+            let over = self.skip.min(chunk.len() as u64);
+            self.skip -= over;
+            chunk = chunk.slice(usize::try_from(over).unwrap_or(usize::MAX)..);
+            if let Some(left) = &mut self.left {
+                let wanted = (*left).min(chunk.len() as u64);
+                *left -= wanted;
+                chunk.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+            }
+            if !chunk.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+        }
+    }
+}
+
+/// The body of an upstream response, with its deadline between two parts, and with the connection
+/// and the place at the bulkhead, which go back when it has ended well and vanish when it has not.
+#[derive(Debug)]
+pub(crate) struct UpstreamBody {
+    body: Incoming,
+    lease: Option<Lease>,
+    between_bytes: Duration,
+    /// Runs while the upstream is silent.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl UpstreamBody {
+    pub(crate) fn new(body: Incoming, lease: Lease, between_bytes: Duration) -> Self {
+        let lease = if body.is_end_stream() {
+            lease.give_back();
+            None
+        } else {
+            Some(lease)
+        };
+        Self { body, lease, between_bytes, silence: None }
+    }
+}
+
+impl HttpBody for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(lease), Some(data)) = (&self.lease, frame.data_ref()) {
+                    lease.count_bytes(data.len() as u64);
+                }
+                self.silence = None;
+                if self.body.is_end_stream()
+                    && let Some(lease) = self.lease.take()
+                {
+                    lease.give_back();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyError::Incomplete)))
+            }
+            Poll::Ready(None) => {
+                if let Some(lease) = self.lease.take() {
+                    lease.give_back();
+                }
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let limit = self.between_bytes;
+                let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
+                ready!(silence.as_mut().poll(context));
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyError::Stalled(limit))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,263 @@
+//! One client connection: what it is doing, since when, and the bytes that it reads and writes.
+//!
+//! Timers per request would cost the hit path, so a connection only notes what it does
+//! ([`Connection`]), and one sweep per core and tick ([`Connection::overdue`]) finds those that
+//! exceed a limit of `[accept]`.
+//!
+//! # Invariants
+//! - A head is timed from its first byte, also while the protocol is being detected.
+//! - A connection is idle only while no request is in flight on it and no byte of one came.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use crate::clock::SharedClock;
+
+/// Where the sweep draws the line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) head: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) send: Duration,
+    /// A request in flight without a byte in either direction: longer than any upstream may take.
+    pub(crate) silence: Duration,
+}
+
+const IDLE: u64 = 0;
+const HEAD: u64 = 1;
+const SERVING: u64 = 2;
+
+/// Requests in flight on the connections of one listener. Alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Load(AtomicU64);
+
+impl Load {
+    pub(crate) fn requests(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a connection is doing, shared by its parts.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    clock: SharedClock,
+    load: Arc<Load>,
+    opened: Instant,
+    /// Milliseconds since `opened` in the upper bits, the phase in the lowest two.
+    phase: AtomicU64,
+    /// Milliseconds since `opened` at which a write first found no room, plus one; 0: none does.
+    write_blocked: AtomicU64,
+    /// Milliseconds since `opened` of the last byte in either direction.
+    last_byte: AtomicU64,
+    in_flight: AtomicU32,
+    served: AtomicU32,
+    max_requests: u32,
+    retiring: AtomicBool,
+    /// Wakes the connection's task: it is to end in good order.
+    pub(crate) retire: Notify,
+    /// Wakes the connection's task: it is to end at once.
+    pub(crate) cut: Notify,
+}
+
+impl Connection {
+    pub(crate) fn new(clock: SharedClock, load: Arc<Load>, max_requests: u32) -> Arc<Self> {
+        let opened = clock.now().mono;
+        Arc::new(Self {
+            clock,
+            load,
+            opened,
+            phase: AtomicU64::new(IDLE),
+            write_blocked: AtomicU64::new(0),
+            last_byte: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+            max_requests,
+            retiring: AtomicBool::new(false),
+            retire: Notify::new(),
+            cut: Notify::new(),
+        })
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn enter(&self, phase: u64) {
+        let now = self.millis(self.clock.now().mono);
+        self.phase.store(now << 2 | phase, Ordering::Relaxed);
+    }
+
+    /// A request has been read; it is in flight until the guard is gone.
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.load.0.fetch_add(1, Ordering::Relaxed);
+        self.phase.store(SERVING, Ordering::Relaxed);
+        if self.served.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_requests {
+            self.end_in_order();
+        }
+        Busy(Arc::clone(self))
+    }
+
+    /// Asks for a graceful end.
+    pub(crate) fn end_in_order(&self) {
+        if !self.retiring.swap(true, Ordering::Relaxed) {
+            self.retire.notify_one();
+        }
+    }
+
+    fn moved(&self) {
+        let now = self.millis(self.clock.now().mono);
+        self.last_byte.store(now, Ordering::Relaxed);
+    }
+
+    /// Bytes came in.
+    pub(crate) fn read_some(&self) {
+        self.moved();
+        if self.phase.load(Ordering::Relaxed) & 3 == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    fn wrote(&self, room: bool) {
+        if room {
+            self.write_blocked.store(0, Ordering::Relaxed);
+            self.moved();
+        } else if self.write_blocked.load(Ordering::Relaxed) == 0 {
+            let now = self.millis(self.clock.now().mono);
+            self.write_blocked.store(now + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Which limit it exceeds, if any.
+    pub(crate) fn overdue(&self, patience: &Patience, now: Instant) -> Option<Overdue> {
+        let now = self.millis(now);
+        let since = |from: u64| Duration::from_millis(now.saturating_sub(from));
+        let blocked = self.write_blocked.load(Ordering::Relaxed);
+        if blocked > 0 && since(blocked - 1) > patience.send {
+            return Some(Overdue::Send);
+        }
+        let phase = self.phase.load(Ordering::Relaxed);
+        match phase & 3 {
+            HEAD if since(phase >> 2) > patience.head => Some(Overdue::Head),
+            IDLE if since(phase >> 2) > patience.idle => Some(Overdue::Idle),
+            SERVING if since(self.last_byte.load(Ordering::Relaxed)) > patience.silence => {
+                Some(Overdue::Silence)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Which limit a connection exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    Head,
+    Idle,
+    Send,
+    Silence,
+}
+
+impl Overdue {
+    pub(crate) const ALL: [Self; 4] = [Self::Head, Self::Idle, Self::Send, Self::Silence];
+
+    /// The word in metrics and logs.
+    pub(crate) const fn token(self) -> &'static str {
+        match self {
+            Self::Head => "head_timeout",
+            Self::Idle => "idle_timeout",
+            Self::Send => "send_timeout",
+            Self::Silence => "silence",
+        }
+    }
+}
+
+/// A request in flight on a connection.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.load.0.fetch_sub(1, Ordering::Relaxed);
+        if self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.enter(IDLE);
+        }
+    }
+}
+
+/// A socket that notes what happens on it, and first gives back what detection has read.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    socket: S,
+    /// Read already.
+    ahead: Bytes,
+    connection: Arc<Connection>,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(socket: S, ahead: Bytes, connection: Arc<Connection>) -> Self {
+        Self { socket, ahead, connection }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let n = self.ahead.len().min(into.remaining());
+            into.put_slice(&self.ahead.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.remaining();
+        let read = Pin::new(&mut self.socket).poll_read(context, into);
+        if into.remaining() < before {
+            self.connection.read_some();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.socket).poll_write(context, bytes);
+        self.connection.wrote(wrote.is_ready());
+        wrote
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
+        self.connection.wrote(wrote.is_ready());
+        wrote
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}

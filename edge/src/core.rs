@@ -1,0 +1,81 @@
+//! What the cores share ([`Edge`]) and what each has of its own ([`Core`]).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue, header};
+use meridian_config::edge::{Accept, Cache};
+use meridian_edge_rules::time::Now;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::SharedClock;
+use crate::collapse::Collapse;
+use crate::connection::Load;
+use crate::flow::InFlight;
+use crate::metrics::Metrics;
+use crate::request_head::CDN_LOOP;
+use crate::route::Sites;
+use crate::store::Store;
+use crate::upstream::Upstream;
+
+/// Background revalidations at once; one more waits for the next request instead.
+pub(crate) const MAX_BACKGROUND: usize = 64;
+
+/// An edge: what its cores share.
+pub(crate) struct Edge {
+    pub(crate) name: String,
+    /// What `Via` says of it.
+    pub(crate) via: HeaderValue,
+    /// What `CDN-Loop` says of it: its name and a number of this very process, since another
+    /// CDN may have a node of the same name.
+    pub(crate) loop_member: HeaderValue,
+    pub(crate) clock: SharedClock,
+    /// Swapped whole; requests in flight keep what they began with.
+    pub(crate) sites: ArcSwap<Sites>,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) store: Store,
+    pub(crate) collapse: Arc<Collapse>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) background: Arc<Semaphore>,
+    pub(crate) cache: Cache,
+    pub(crate) accept: Accept,
+    pub(crate) metrics: Metrics,
+    /// One per core.
+    pub(crate) loads: Vec<Arc<Load>>,
+}
+
+impl Edge {
+    /// Adds this edge to `Via` (RFC 9110 §7.6.3).
+    pub(crate) fn add_via(&self, fields: &mut HeaderMap) {
+        fields.append(header::VIA, self.via.clone());
+    }
+
+    /// The member that this process adds to `CDN-Loop` (RFC 8586).
+    pub(crate) fn loop_member(name: &str, instance: u64) -> HeaderValue {
+        let mut text = String::with_capacity(32);
+        // Writing to a String cannot fail.
+        let _written = write!(text, "{name}; id={instance:016x}");
+        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("meridian"))
+    }
+
+    /// Whether these fields say that this very process has sent the request on before.
+    pub(crate) fn is_loop(&self, fields: &HeaderMap) -> bool {
+        fields.contains_key(CDN_LOOP) && crate::request_head::loops(fields, &self.loop_member)
+    }
+}
+
+/// One core: its number among the edge's, and the tasks that it runs beside connections.
+pub(crate) struct Core {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) index: usize,
+    /// Fetches, revalidations, upstream connections.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Core {
+    pub(crate) fn now(&self) -> Now {
+        self.edge.clock.now()
+    }
+}

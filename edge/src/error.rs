@@ -1,0 +1,165 @@
+//! Why something failed, one enum per seam.
+//!
+//! The variants of [`FetchError`] bear the names of RFC 9209 §2.3, so that `token()` serves
+//! `Proxy-Status`, the metric label and the log alike. Not here: what the client is told
+//! ([`crate::respond`]).
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Why the next hop gave no usable response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// No connection within the limit.
+    #[error("{upstream} did not accept a connection within {limit:?}")]
+    ConnectionTimeout { upstream: String, limit: Duration },
+    /// Nobody listens there, or the network says no.
+    #[error("{upstream} refused the connection")]
+    ConnectionRefused { upstream: String, source: io::Error },
+    /// The name has no address.
+    #[error("{upstream} has no address")]
+    DnsError { upstream: String, source: io::Error },
+    /// The connection broke before the head of the answer was there.
+    #[error("{upstream} ended the connection before it answered")]
+    ConnectionTerminated { upstream: String, source: hyper::Error },
+    /// No head of an answer within the limit.
+    #[error("{upstream} did not begin to answer within {limit:?}")]
+    HttpResponseTimeout { upstream: String, limit: Duration },
+    /// Every place to this origin is taken, and every place in its queue too.
+    #[error("{upstream} has {limit} requests in flight and its queue is full")]
+    ConnectionLimitReached { upstream: String, limit: u32 },
+    /// The request could not be written for the next hop.
+    #[error("the request cannot be sent on: {reason}")]
+    HttpRequestError { reason: &'static str },
+    /// A request for the same thing failed, and this one waited for it.
+    #[error("{upstream} answered {status} to the request that this one waited for")]
+    SharedFailure { upstream: String, status: StatusCode },
+    /// The edge itself gave up: it is stopping, or a task of its own ended early.
+    #[error("the edge stopped before the answer was there")]
+    ProxyInternalError,
+}
+
+impl FetchError {
+    /// The word of RFC 9209 §2.3, in `Proxy-Status`, metrics and logs.
+    pub(crate) const fn token(&self) -> &'static str {
+        match self {
+            Self::ConnectionTimeout { .. } => "connection_timeout",
+            Self::ConnectionRefused { .. } => "connection_refused",
+            Self::DnsError { .. } => "dns_error",
+            Self::ConnectionTerminated { .. } => "connection_terminated",
+            Self::HttpResponseTimeout { .. } => "http_response_timeout",
+            Self::ConnectionLimitReached { .. } => "connection_limit_reached",
+            Self::HttpRequestError { .. } => "http_request_error",
+            Self::SharedFailure { .. } => "http_response_status",
+            Self::ProxyInternalError => "proxy_internal_error",
+        }
+    }
+
+    /// Every token, for metrics that are exported from zero.
+    pub(crate) const TOKENS: [&'static str; 9] = [
+        "connection_timeout",
+        "connection_refused",
+        "dns_error",
+        "connection_terminated",
+        "http_response_timeout",
+        "connection_limit_reached",
+        "http_request_error",
+        "http_response_status",
+        "proxy_internal_error",
+    ];
+
+    /// The status that a client gets: 504 for what took too long, 503 for what was shed,
+    /// 502 for everything else that went wrong upstream.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::ConnectionTimeout { .. } | Self::HttpResponseTimeout { .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::ConnectionLimitReached { .. } | Self::ProxyInternalError => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::HttpRequestError { .. } => StatusCode::BAD_REQUEST,
+            Self::SharedFailure { status, .. } => *status,
+            Self::ConnectionRefused { .. }
+            | Self::DnsError { .. }
+            | Self::ConnectionTerminated { .. } => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Whether the next hop certainly saw nothing of the request, so that another may get it.
+    pub(crate) const fn nothing_was_sent(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionTimeout { .. }
+                | Self::ConnectionRefused { .. }
+                | Self::DnsError { .. }
+                | Self::ConnectionLimitReached { .. }
+        )
+    }
+}
+
+/// Why a body broke off after its head had been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream ended it early or reset the connection.
+    #[error("the upstream broke off its answer")]
+    Incomplete,
+    /// The upstream sent nothing for too long.
+    #[error("the upstream sent nothing for {0:?}")]
+    Stalled(Duration),
+    /// A request body larger than the limit.
+    #[error("the request body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The client ended its request body early.
+    #[error("the client broke off its request")]
+    ClientGone,
+    /// Nobody wanted the rest.
+    #[error("nobody wanted the rest")]
+    Abandoned,
+}
+
+/// Why an edge could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A listener could not be opened.
+    #[error("cannot listen on {address}: {source}; is another process using the port?")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A token file could not be used.
+    #[error("cannot use the token file {}: {reason}", path.display())]
+    Token {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The configuration names something that is not there.
+    #[error("{key} = {value:?}: {rule}")]
+    Config {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The rule it breaks.
+        rule: &'static str,
+    },
+    /// A thread could not be started.
+    #[error("cannot start the thread {name}: {source}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread or task ended by a panic.
+    #[error("{0} ended by a panic: this is a defect, please report it with the log")]
+    Panicked(String),
+}

@@ -1,0 +1,286 @@
+//! One upstream exchange: ask an origin, judge the answer, bring the body in.
+//!
+//! [`ask`] is the exchange itself. [`lead`] is the task of a collapsed fetch: it outlives the
+//! client that began it and always lands its flight. Nothing here answers clients.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use meridian_edge_rules::decide::Forward;
+use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
+use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
+use meridian_edge_rules::stored::StoredHead;
+use tracing::debug;
+
+use crate::asked::Asked;
+use crate::body::UpstreamBody;
+use crate::collapse::{Landing, Lead, Partial};
+use crate::core::Core;
+use crate::error::{BodyError, FetchError};
+use crate::flow::{Flow, Pushed};
+use crate::request_body::RequestBody;
+use crate::request_head::{Purpose, Sender, request_head};
+use crate::route::Site;
+use crate::store::{Stored, StoredBody};
+use crate::upstream::Upstream;
+use crate::upstream::deadline::Deadline;
+use crate::upstream::pool::exchange;
+
+/// Labels for purging and instructions for surrogates: for the edge, not for clients.
+const SURROGATE: [&str; 3] = ["surrogate-key", "cache-tag", "surrogate-control"];
+
+/// An answer's head, with its body still to be read.
+pub(crate) struct Answered {
+    pub(crate) response: Response<UpstreamBody>,
+    pub(crate) upstream: Arc<Upstream>,
+}
+
+/// Asks the site's origins in their order, until one answers. The next is asked only where the
+/// one before certainly saw nothing.
+pub(crate) async fn ask(
+    core: &Core,
+    site: &Site,
+    asked: &Asked,
+    body: RequestBody,
+    purpose: Purpose<'_>,
+) -> Result<Answered, FetchError> {
+    let mut body = Some(body);
+    let mut failure = FetchError::HttpRequestError { reason: "the site has no origin" };
+    let mut deadline = None;
+    for upstream in &site.origins {
+        let now = core.now().mono;
+        let deadline = *deadline.get_or_insert(Deadline::after(now, upstream.limits.total));
+        // A second round is reached only where the body was empty.
+        let body = body.take().unwrap_or(RequestBody::Empty);
+        let is_repeatable = matches!(body, RequestBody::Empty);
+        match ask_one(core, site, asked, body, purpose, upstream, deadline).await {
+            Ok(response) => {
+                upstream.recovered();
+                return Ok(Answered { response, upstream: Arc::clone(upstream) });
+            }
+            Err(error) => {
+                debug!(upstream = upstream.name, %error, "no usable answer");
+                upstream.failed(&error);
+                let goes_on = error.nothing_was_sent() && is_repeatable;
+                failure = error;
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn ask_one(
+    core: &Core,
+    site: &Site,
+    asked: &Asked,
+    body: RequestBody,
+    purpose: Purpose<'_>,
+    upstream: &Arc<Upstream>,
+    deadline: Deadline,
+) -> Result<Response<UpstreamBody>, FetchError> {
+    let sender = Sender {
+        name: &core.edge.name,
+        loop_member: &core.edge.loop_member,
+        preserve_host: site.preserve_host,
+    };
+    let request = request_head(asked, body, upstream, &sender, purpose)?;
+    let now = core.now().mono;
+    let total = upstream.limits.total;
+    let place = match deadline.bound(now, total, upstream.bulkhead.enter()).await {
+        Ok(Ok(place)) => place,
+        Ok(Err(full)) => {
+            let upstream = upstream.name.clone();
+            return Err(FetchError::ConnectionLimitReached { upstream, limit: full.limit });
+        }
+        Err(limit) => {
+            let upstream = upstream.name.clone();
+            return Err(FetchError::HttpResponseTimeout { upstream, limit });
+        }
+    };
+    let (response, lease) =
+        exchange(upstream, core.index, place, request, deadline, &core.tasks).await?;
+    let (mut head, body) = response.into_parts();
+    remove_hop_by_hop(&mut head.headers);
+    let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
+    Ok(Response::from_parts(head, body))
+}
+
+/// The task of a collapsed fetch: asks, lands the flight, brings the body in, stores it.
+pub(crate) async fn lead(
+    core: Arc<Core>,
+    site: Arc<Site>,
+    asked: Arc<Asked>,
+    lead: Lead,
+    forward: Forward<Stored>,
+) {
+    // The stamp of the purge epochs is taken here, before the request leaves.
+    let sent = core.now();
+    let validate = forward.validate.filter(|_| asked.method == http::Method::GET);
+    let purpose = validate
+        .as_ref()
+        .map_or(Purpose::Store, |stored| Purpose::Validate(&stored.head().validators));
+    let mut answered = ask(&core, &site, &asked, RequestBody::Empty, purpose).await;
+    if let (Ok(Answered { response, .. }), Some(stored)) = (&answered, &validate)
+        && response.status() == StatusCode::NOT_MODIFIED
+        && !stored.head().validators.confirmed_by(response.headers())
+    {
+        // It speaks of another representation than the stored one: ask without conditions.
+        answered = ask(&core, &site, &asked, RequestBody::Empty, Purpose::Store).await;
+    }
+    let answered = match answered {
+        Ok(answered) => answered,
+        Err(error) => return lead.flight.land(Landing::Failed(Arc::new(error))),
+    };
+    let times = Exchange { sent, received: core.now() };
+    let Answered { response, upstream } = answered;
+    let (head, body) = response.into_parts();
+
+    if head.status == StatusCode::NOT_MODIFIED
+        && let Some(stored) = &validate
+    {
+        let stored = freshened(&core, &site, stored, &head.headers, &times);
+        core.edge.store.insert(lead.key(), &stored);
+        return lead.flight.land(Landing::Validated(stored));
+    }
+    let refuse = head.status.is_server_error() && forward.stale.is_some();
+    let request = RequestView { method: &asked.method, headers: &asked.headers };
+    let view = ResponseView { status: head.status, headers: &head.headers };
+    let storable = match StoredHead::of(&request, &view, &site.policy, &times) {
+        Ok(stored) if !refuse && fits(&core, &body) => stored,
+        Ok(_) | Err(_) => {
+            let status = head.status;
+            lead.flight.leave(Response::from_parts(head, body));
+            return if status.is_server_error() {
+                let upstream = Arc::from(upstream.name.as_str());
+                lead.flight.land(Landing::Refused { upstream, status });
+            } else {
+                core.edge.collapse.keep_apart(lead.key(), times.received.mono);
+                lead.flight.land(Landing::Private);
+            };
+        }
+    };
+    bring_in(&core, &site, &lead, storable, body, &times).await;
+}
+
+/// Whether a body of the length that was announced may be kept.
+fn fits(core: &Core, body: &UpstreamBody) -> bool {
+    let limits = &core.edge.cache;
+    let most = limits.max_body.get().min(limits.in_flight.get());
+    body.size_hint().lower() <= most
+}
+
+/// What a 304 makes of a stored response (RFC 9111 §4.3.4).
+fn freshened(
+    core: &Core,
+    site: &Site,
+    stored: &Stored,
+    not_modified: &HeaderMap,
+    times: &Exchange,
+) -> Stored {
+    let mut head = stored.head().freshened(not_modified, &site.policy, times);
+    let mut surrogate = prepare(core, site, &mut head, times);
+    if surrogate.is_empty() {
+        surrogate = stored.surrogate().clone();
+    }
+    set_length(&mut head.headers, stored.body().len());
+    Stored::new(head, surrogate, stored.body().clone())
+}
+
+/// Makes a head fit to be sent to any client, and returns what is not for clients.
+fn prepare(core: &Core, site: &Site, head: &mut StoredHead, times: &Exchange) -> HeaderMap {
+    let mut surrogate = HeaderMap::new();
+    for name in SURROGATE {
+        let Ok(name) = header::HeaderName::from_bytes(name.as_bytes()) else { continue };
+        for value in head.headers.get_all(&name) {
+            surrogate.append(name.clone(), value.clone());
+        }
+        if !site.expose_surrogate_fields {
+            head.headers.remove(&name);
+        }
+    }
+    if !head.headers.contains_key(header::DATE) {
+        // RFC 9110 §6.6.1: who stores a response without Date gives it one.
+        let date = httpdate::fmt_http_date(times.received.wall);
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            head.headers.insert(header::DATE, date);
+        }
+    }
+    core.edge.add_via(&mut head.headers);
+    surrogate
+}
+
+/// Makes a response that only one client gets fit to be sent to it.
+pub(crate) fn for_client(
+    core: &Core,
+    site: &Site,
+    mut response: Response<UpstreamBody>,
+) -> Response<UpstreamBody> {
+    if !site.expose_surrogate_fields {
+        for name in SURROGATE {
+            response.headers_mut().remove(name);
+        }
+    }
+    core.edge.add_via(response.headers_mut());
+    response
+}
+
+fn set_length(fields: &mut HeaderMap, length: u64) {
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+/// Brings the body in while others read it, and stores it when it is whole.
+async fn bring_in(
+    core: &Core,
+    site: &Site,
+    lead: &Lead,
+    mut head: StoredHead,
+    body: UpstreamBody,
+    times: &Exchange,
+) {
+    let edge = &core.edge;
+    let surrogate = prepare(core, site, &mut head, times);
+    let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
+    let length = body.size_hint().exact();
+    let partial = Arc::new(Partial { head, flow: Arc::clone(&flow), length });
+    edge.collapse.bring_together(lead.key());
+    lead.flight.land(Landing::Shared(Arc::clone(&partial)));
+
+    let ended = pump(lead, body, &flow, length, edge.cache.finish_abandoned.get()).await;
+    match (ended, flow.whole()) {
+        (Ok(()), Some(chunks)) => {
+            let body = StoredBody::compact(&chunks);
+            let mut head = partial.head.clone();
+            set_length(&mut head.headers, body.len());
+            edge.store.insert(lead.key(), &Stored::new(head, surrogate, body));
+        }
+        (Ok(()), None) => edge.collapse.keep_apart(lead.key(), core.now().mono),
+        (Err(error), _) => debug!(%error, key = %lead.key(), "a body did not arrive whole"),
+    }
+    // Only now do the readers see the end: who asks again after it finds the response stored.
+    flow.end(ended);
+}
+
+async fn pump(
+    lead: &Lead,
+    mut body: UpstreamBody,
+    flow: &Flow,
+    length: Option<u64>,
+    finish_abandoned: u64,
+) -> Result<(), BodyError> {
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if flow.push(data) == Pushed::Spilled && !flow.room().await {
+            return Err(BodyError::Abandoned);
+        }
+        let missing = length.unwrap_or(0).saturating_sub(flow.received());
+        if missing > finish_abandoned && lead.is_abandoned() && flow.readers() == 0 {
+            return Err(BodyError::Abandoned);
+        }
+    }
+    Ok(())
+}

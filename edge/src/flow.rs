@@ -1,0 +1,279 @@
+//! A body that is still arriving, readable by many at once.
+//!
+//! One pump pushes, any number of readers follow, each at its own pace and from its own core.
+//! While the flow *keeps*, every byte stays, so that readers may still join and the store gets
+//! the whole. When the body proves too large to keep, the flow *spills*: nobody joins any more,
+//! bytes that all readers have are dropped, and the pump waits for the slowest reader: a slow
+//! reader holds back its own fetch, not others.
+//!
+//! # Invariants
+//! - A reader sees every byte exactly once and in order, then the end or the error.
+//! - Memory of a spilled flow is bounded by [`WINDOW`] plus one push.
+//! - The lock is held for a few instructions and never across an await.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::error::BodyError;
+
+/// Bytes that a spilled flow holds for its slowest reader.
+pub(crate) const WINDOW: u64 = 256 * 1024;
+
+/// Bytes of all bodies in flight, with their bound (`cache.in_flight`).
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl InFlight {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limit })
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes `n` bytes if they fit.
+    fn take(&self, n: u64) -> bool {
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(n).filter(|used| *used <= self.limit)
+            })
+            .is_ok()
+    }
+
+    fn give_back(&self, n: u64) {
+        self.used.fetch_sub(n, Ordering::Relaxed);
+    }
+}
+
+/// The body.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    state: Mutex<State>,
+    in_flight: Arc<InFlight>,
+    /// More than this is not kept (`cache.max_body`).
+    max_kept: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The chunks from number `base` on.
+    chunks: VecDeque<Bytes>,
+    base: u64,
+    /// Bytes in `chunks`.
+    held: u64,
+    /// Bytes pushed since the beginning.
+    received: u64,
+    /// Bytes taken from `in_flight`.
+    accounted: u64,
+    spilled: bool,
+    end: Option<Result<(), BodyError>>,
+    /// For each reader the number of the chunk that it wants next.
+    readers: Vec<Option<u64>>,
+    live: usize,
+    waiting: Vec<Waker>,
+    pump: Option<Waker>,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// Everything so far is still there.
+    Kept,
+    /// The flow holds only what its readers still need.
+    Spilled,
+}
+
+impl Flow {
+    pub(crate) fn new(in_flight: Arc<InFlight>, max_kept: u64) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), in_flight, max_kept })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds `chunk` and wakes the readers.
+    pub(crate) fn push(&self, chunk: Bytes) -> Pushed {
+        let mut state = self.lock();
+        let n = chunk.len() as u64;
+        state.received += n;
+        if !state.spilled {
+            let keeps = state.received <= self.max_kept && self.in_flight.take(n);
+            if keeps {
+                state.accounted += n;
+            } else {
+                state.spilled = true;
+            }
+        }
+        state.held += n;
+        state.chunks.push_back(chunk);
+        let pushed = if state.spilled { Pushed::Spilled } else { Pushed::Kept };
+        if state.spilled {
+            state.drop_read(&self.in_flight);
+        }
+        wake(state);
+        pushed
+    }
+
+    /// Ends the body, well or not.
+    pub(crate) fn end(&self, how: Result<(), BodyError>) {
+        let mut state = self.lock();
+        state.end.get_or_insert(how);
+        wake(state);
+    }
+
+    /// Waits until a spilled flow has room again. `false`: nobody reads any more.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn room(&self) -> bool {
+        poll_fn(|context| self.poll_room(context)).await
+    }
+
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.lock();
+        if state.live == 0 {
+            return Poll::Ready(false);
+        }
+        state.drop_read(&self.in_flight);
+        if state.held < WINDOW {
+            return Poll::Ready(true);
+        }
+        state.pump = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// How many read it now.
+    pub(crate) fn readers(&self) -> usize {
+        self.lock().live
+    }
+
+    /// Everything that was pushed, if all of it is still there.
+    pub(crate) fn whole(&self) -> Option<Vec<Bytes>> {
+        let state = self.lock();
+        (!state.spilled).then(|| state.chunks.iter().cloned().collect())
+    }
+
+    /// Bytes received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.lock().received
+    }
+
+    /// A reader from the first byte; `None` if the first byte is gone.
+    pub(crate) fn read(self: &Arc<Self>) -> Option<Reader> {
+        let mut state = self.lock();
+        if state.base > 0 || (state.spilled && state.live > 0 && state.received > 0) {
+            return None;
+        }
+        let slot = match state.readers.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                state.readers.push(None);
+                state.readers.len() - 1
+            }
+        };
+        if let Some(position) = state.readers.get_mut(slot) {
+            *position = Some(0);
+        }
+        state.live += 1;
+        drop(state);
+        Some(Reader { flow: Arc::clone(self), slot, next: 0 })
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        let accounted = self.lock().accounted;
+        self.in_flight.give_back(accounted);
+    }
+}
+
+impl State {
+    /// Drops what every reader has, and gives back what is no longer held.
+    fn drop_read(&mut self, in_flight: &InFlight) {
+        if !self.spilled {
+            return;
+        }
+        let slowest = self.readers.iter().flatten().min().copied();
+        let Some(slowest) = slowest else { return };
+        while self.base < slowest {
+            let Some(chunk) = self.chunks.pop_front() else { break };
+            self.base += 1;
+            self.held -= chunk.len() as u64;
+        }
+        let surplus = self.accounted.saturating_sub(self.held);
+        self.accounted -= surplus;
+        in_flight.give_back(surplus);
+    }
+}
+
+/// Wakes all readers, without the lock.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waiting = std::mem::take(&mut state.waiting);
+    drop(state);
+    for waker in waiting {
+        waker.wake();
+    }
+}
+
+/// One reader of a [`Flow`]. Dropping it lets the flow go on without it.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    flow: Arc<Flow>,
+    slot: usize,
+    next: u64,
+}
+
+impl Reader {
+    /// The next chunk, the end (`None`), or why it broke off.
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let mut state = self.flow.lock();
+        let at = usize::try_from(self.next.saturating_sub(state.base)).unwrap_or(usize::MAX);
+        if let Some(chunk) = state.chunks.get(at).cloned() {
+            self.next += 1;
+            if let Some(position) = state.readers.get_mut(self.slot) {
+                *position = Some(self.next);
+            }
+            let pump = if state.spilled { state.pump.take() } else { None };
+            drop(state);
+            if let Some(pump) = pump {
+                pump.wake();
+            }
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        match state.end {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                state.waiting.push(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.flow.lock();
+        if let Some(position) = state.readers.get_mut(self.slot) {
+            *position = None;
+        }
+        state.live -= 1;
+        let pump = state.pump.take();
+        drop(state);
+        if let Some(pump) = pump {
+            pump.wake();
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The key under which responses are stored: site, scheme, method class, host where it counts,
+//! path and normalised query. The variants that `Vary` selects share one key.
+//!
+//! # Invariants
+//! - Two targets that RFC 3986 §6.2.2 calls equivalent by case and percent-encoding have one key;
+//!   what is sent upstream is the client's own spelling.
+//! - Different parts cannot run into each other: they are separated by bytes no target contains.
+
+use std::borrow::Borrow;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use meridian_config::edge::Query;
+
+/// A key. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct CacheKey(Arc<str>);
+
+impl CacheKey {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for CacheKey {
+    fn from(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl Borrow<str> for CacheKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a key is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) site: &'a str,
+    pub(crate) scheme: &'a str,
+    /// Only where the site sends the client's own host upstream.
+    pub(crate) host: Option<&'a str>,
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+}
+
+/// Writes the key of `parts` into `into`, which is cleared first: a lookup then allocates nothing.
+///
+/// GET and HEAD are one class and the only one that is stored, so it is not written.
+pub(crate) fn write_key(into: &mut String, parts: &Parts<'_>, rules: &Query) {
+    into.clear();
+    into.push_str(parts.site);
+    into.push(' ');
+    into.push_str(parts.scheme);
+    into.push(' ');
+    if let Some(host) = parts.host {
+        into.extend(host.trim_end_matches('.').chars().map(|c| c.to_ascii_lowercase()));
+    }
+    into.push(' ');
+    normalise(into, parts.path);
+    if let Some(query) = parts.query {
+        write_query(into, query, rules);
+    }
+}
+
+fn write_query(into: &mut String, query: &str, rules: &Query) {
+    if rules.keep.is_none() && rules.drop.is_empty() && !rules.sort {
+        into.push('?');
+        normalise(into, query);
+        return;
+    }
+    let counts = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        let kept = rules.keep.as_ref().is_none_or(|keep| keep.iter().any(|p| names(p, name)));
+        kept && !rules.drop.iter().any(|p| names(p, name))
+    };
+    let mut parameters: Vec<&str> = query.split('&').filter(counts).collect();
+    if rules.sort {
+        // Stable: the order of equal names may mean something.
+        parameters.sort_by_key(|parameter| parameter.split('=').next());
+    }
+    for (n, parameter) in parameters.into_iter().enumerate() {
+        into.push(if n == 0 { '?' } else { '&' });
+        normalise(into, parameter);
+    }
+}
+
+/// Whether `pattern` (a name, with `*` at its end for any rest) names the parameter `name`.
+fn names(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
+/// Appends `text` with percent-encodings in upper case and without those that need not be
+/// (RFC 3986 §6.2.2.1-2).
+fn normalise(into: &mut String, text: &str) {
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        into.push_str(before);
+        match after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                into.push(char::from(byte));
+                rest = after.get(2..).unwrap_or_default();
+            }
+            Some(byte) => {
+                // Writing to a String cannot fail.
+                let _written = write!(into, "%{byte:02X}");
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                into.push('%');
+                rest = after;
+            }
+        }
+    }
+    into.push_str(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(path: &str, query: Option<&str>, rules: &Query) -> String {
+        let mut into = String::new();
+        let parts = Parts { site: "s", scheme: "http", host: None, path, query };
+        write_key(&mut into, &parts, rules);
+        into
+    }
+
+    #[test]
+    fn equivalent_targets_share_a_key_and_others_do_not() {
+        let rows = [
+            ("/a", "/a", true),
+            ("/%61", "/a", true),
+            ("/%7euser", "/~user", true),
+            ("/%e2%82%ac", "/%E2%82%AC", true),
+            ("/a%2fb", "/a/b", false), // an encoded slash is data, not structure
+            ("/a%2Fb", "/a%2fb", true),
+            ("/A", "/a", false),
+            ("/a%zz", "/a%ZZ", false), // not an encoding: taken as it stands
+            ("/a%", "/a%25", false),
+        ];
+        for (one, other, same) in rows {
+            let rules = Query::default();
+            assert_eq!(key(one, None, &rules) == key(other, None, &rules), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_dropped_kept_and_sorted_as_the_site_says() {
+        let rules = |keep: Option<&[&str]>, drop: &[&str], sort| Query {
+            keep: keep.map(|keep| keep.iter().map(ToString::to_string).collect()),
+            drop: drop.iter().map(ToString::to_string).collect(),
+            sort,
+        };
+        let rows = [
+            (rules(None, &[], false), "b=2&a=1", "?b=2&a=1"),
+            (rules(None, &[], true), "b=2&a=1", "?a=1&b=2"),
+            (rules(None, &[], true), "a=2&b&a=1", "?a=2&a=1&b"),
+            (rules(None, &["utm_*"], false), "utm_source=x&a=1&utm_id=7", "?a=1"),
+            (rules(Some(&["id"]), &[], false), "id=1&session=2", "?id=1"),
+            (rules(Some(&["id"]), &[], false), "session=2", ""),
+        ];
+        for (rules, query, want) in rows {
+            assert_eq!(key("/", Some(query), &rules), format!("s http  /{want}"), "{query}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_normalised_text_stays_as_it_is(
+            text in "([a-zA-Z0-9/._~!-]|%[0-9a-fA-F]{2}){0,32}",
+        ) {
+            let mut once = String::new();
+            normalise(&mut once, &text);
+            let mut twice = String::new();
+            normalise(&mut twice, &once);
+            proptest::prop_assert_eq!(once, twice);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Every metric of an edge, by name, with what a rise means and what to do.
+//!
+//! Counters of the hit path are per core and per site, so that no cache line is written by two
+//! cores; they are added up when somebody reads them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::connection::Overdue;
+use crate::core::Edge;
+use crate::error::FetchError;
+use crate::outcome::Outcome;
+use crate::upstream::Upstream;
+
+/// What one core counts for one site. Alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct SiteCounters {
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    server_errors: AtomicU64,
+}
+
+impl SiteCounters {
+    pub(crate) fn count(&self, outcome: Outcome, is_server_error: bool) {
+        if let Some(counter) = self.outcomes.get(outcome.index()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if is_server_error {
+            self.server_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often `outcome` was counted.
+    pub(crate) fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// All requests.
+    pub(crate) fn requests(&self) -> u64 {
+        self.outcomes.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// What the whole edge counts, off the hit path.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) connections: AtomicI64,
+    pub(crate) accepted: AtomicU64,
+    /// In the order of [`Overdue::ALL`].
+    overdue: [AtomicU64; Overdue::ALL.len()],
+    pub(crate) misdirected: AtomicU64,
+    pub(crate) registrations: AtomicU64,
+    /// 1 while the control plane answers this edge.
+    pub(crate) control_reachable: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn overdue(&self, limit: Overdue) {
+        let counted = Overdue::ALL.iter().zip(&self.overdue).find(|(one, _)| **one == limit);
+        if let Some((_, count)) = counted {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn connections(&self, change: i64) {
+        self.connections.fetch_add(change, Ordering::Relaxed);
+        if change > 0 {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A registry that reads `edge` whenever it is encoded.
+pub(crate) fn registry(edge: Arc<Edge>) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Reader(edge)));
+    registry
+}
+
+struct Reader(Arc<Edge>);
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl Collector for Reader {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.requests(&mut encoder)?;
+        self.connections(&mut encoder)?;
+        self.store(&mut encoder)?;
+        self.upstreams(&mut encoder)?;
+        self.control(&mut encoder)
+    }
+}
+
+fn total(values: impl Iterator<Item = u64>) -> ConstCounter<u64> {
+    ConstCounter::new(values.sum())
+}
+
+fn load(value: &AtomicU64) -> u64 {
+    value.load(Ordering::Relaxed)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(metric)
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(metric)
+}
+
+impl Reader {
+    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sites = self.0.sites.load();
+        let mut metric = encoder.encode_descriptor(
+            "edge_requests",
+            "Answered requests by site and by how the cache took part. A rise of uri-miss or stale \
+             beside an even hit means that the store is too small or lifetimes too short",
+            None,
+            MetricType::Counter,
+        )?;
+        for site in sites.all() {
+            for outcome in Outcome::ALL {
+                let value = site.counters.iter().map(|core| core.outcome(outcome));
+                let labels = [("site", site.name.as_str()), ("cache", outcome.token())];
+                total(value).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let mut metric = encoder.encode_descriptor(
+            "edge_server_errors",
+            "Answers with a status of 500 or more, the origin's and the edge's own. Look at \
+             edge_fetch_errors_total for the reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for site in sites.all() {
+            let value = site.counters.iter().map(|core| load(&core.server_errors));
+            let labels = [("site", site.name.as_str())];
+            total(value).encode(metric.encode_family(&labels)?)?;
+        }
+        counter(
+            encoder,
+            "edge_misdirected_requests",
+            "Requests for a host that no site claims. A rise means a name points here that no \
+             configuration knows",
+            load(&self.0.metrics.misdirected),
+        )
+    }
+
+    fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let metrics = &self.0.metrics;
+        let open = u64::try_from(metrics.connections.load(Ordering::Relaxed)).unwrap_or(0);
+        gauge(
+            encoder,
+            "edge_connections",
+            "Open client connections. Near accept.max_connections new clients wait",
+            None,
+            open,
+        )?;
+        counter(
+            encoder,
+            "edge_connections_accepted",
+            "Client connections since the start. Near the count of requests: no keep-alive",
+            load(&metrics.accepted),
+        )?;
+        let mut metric = encoder.encode_descriptor(
+            "edge_connections_overdue",
+            "Connections cut because they exceeded a limit of [accept]. A rise of head_timeout \
+             means slow or hostile clients",
+            None,
+            MetricType::Counter,
+        )?;
+        for (limit, count) in Overdue::ALL.iter().zip(&metrics.overdue) {
+            let labels = [("limit", limit.token())];
+            ConstCounter::new(load(count)).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.0.store.counts();
+        let bytes = Some(&Unit::Bytes);
+        gauge(
+            encoder,
+            "edge_store",
+            "Memory of stored responses, heads and bodies. At edge_store_capacity_bytes the store \
+             evicts",
+            bytes,
+            counts.bytes,
+        )?;
+        gauge(
+            encoder,
+            "edge_store_capacity",
+            "The configured cache.capacity",
+            bytes,
+            self.0.cache.capacity.get(),
+        )?;
+        gauge(encoder, "edge_store_urls", "Stored URLs, variants together", None, counts.urls)?;
+        counter(
+            encoder,
+            "edge_store_evictions",
+            "URLs that left the store, or were not admitted, for want of room. A steady rise: \
+             more cache.capacity would raise the hit ratio",
+            counts.evicted,
+        )?;
+        gauge(
+            encoder,
+            "edge_in_flight",
+            "Memory of bodies that are still arriving or being sent. At cache.in_flight new ones \
+             pass through unstored",
+            bytes,
+            self.0.in_flight.used(),
+        )?;
+        gauge(
+            encoder,
+            "edge_fetches",
+            "Collapsed fetches under way. A rise: the origin is slow",
+            None,
+            self.0.collapse.flights(),
+        )
+    }
+
+    fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Read = fn(&Upstream) -> u64;
+        let counters: [(&str, &str, Read); 3] = [
+            (
+                "edge_upstream_requests",
+                "Requests sent to an origin, connection attempts included",
+                |upstream| load(&upstream.counters.requests),
+            ),
+            ("edge_upstream_body_bytes", "Body bytes received from an origin", |upstream| {
+                load(&upstream.counters.body_bytes)
+            }),
+            (
+                "edge_upstream_connections_opened",
+                "Connections opened to an origin. Near the count of requests: it does not keep them",
+                |upstream| load(&upstream.counters.connections),
+            ),
+        ];
+        for (name, help, read) in counters {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            self.each_upstream(metric, |upstream| ConstCounter::new(read(upstream)))?;
+        }
+        let gauges: [(&str, &str, Read); 3] = [
+            (
+                "edge_upstream_in_flight",
+                "Requests in flight to an origin. At its max_requests further ones wait",
+                |upstream| u64::from(upstream.bulkhead.in_flight()),
+            ),
+            (
+                "edge_upstream_queue",
+                "Requests that wait for a place. At its max_queue further ones are shed with 503",
+                |upstream| u64::from(upstream.bulkhead.waiting()),
+            ),
+            (
+                "edge_upstream_idle_connections",
+                "Connections kept open without a request",
+                |upstream| upstream.pools.idle() as u64,
+            ),
+        ];
+        for (name, help, read) in gauges {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            self.each_upstream(metric, |upstream| ConstGauge::new(read(upstream)))?;
+        }
+        let mut metric = encoder.encode_descriptor(
+            "edge_fetch_errors",
+            "Requests without a usable answer by origin and reason (RFC 9209 §2.3). Look at the \
+             origin, then at the network between",
+            None,
+            MetricType::Counter,
+        )?;
+        for upstream in &self.0.upstreams {
+            for (token, count) in FetchError::TOKENS.iter().zip(&upstream.counters.errors) {
+                let labels = [("upstream", upstream.name.as_str()), ("error", *token)];
+                ConstCounter::new(load(count)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn each_upstream<M: EncodeMetric>(
+        &self,
+        mut metric: MetricEncoder<'_>,
+        read: impl Fn(&Upstream) -> M,
+    ) -> fmt::Result {
+        for upstream in &self.0.upstreams {
+            let labels = [("upstream", upstream.name.as_str())];
+            read(upstream).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn control(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        gauge(
+            encoder,
+            "edge_control_reachable",
+            "1 while a control replica answers this edge, else 0: it then serves with what it knows",
+            None,
+            load(&self.0.metrics.control_reachable),
+        )?;
+        counter(
+            encoder,
+            "edge_registrations",
+            "Registrations with the control plane. More than one: a replica lost its memory",
+            load(&self.0.metrics.registrations),
+        )
+    }
+}

@@ -1,0 +1,73 @@
+//! The body of a request on its way upstream: nothing, or the client's own, counted.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::error::BodyError;
+
+/// A request body.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// None.
+    Empty,
+    /// The client's, at most `left` more bytes of it.
+    Client {
+        /// The body.
+        body: Incoming,
+        /// Bytes that may still come.
+        left: u64,
+        /// The limit (`accept.body_size`), for the message.
+        limit: u64,
+    },
+}
+
+impl RequestBody {
+    /// The client's body, or nothing where it has none.
+    pub(crate) fn of(body: Incoming, limit: u64) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Client { body, left: limit, limit } }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Client { body, left, limit } = self.get_mut() else { return Poll::Ready(None) };
+        Poll::Ready(match ready!(Pin::new(body).poll_frame(context)) {
+            Some(Ok(frame)) => {
+                let n = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match left.checked_sub(n) {
+                    Some(less) => {
+                        *left = less;
+                        Some(Ok(frame))
+                    }
+                    None => Some(Err(BodyError::TooLarge(*limit))),
+                }
+            }
+            Some(Err(_)) => Some(Err(BodyError::ClientGone)),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client { body, .. } => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The head of a request on its way upstream.
+//!
+//! Fields that could make an answer depend on what the key does not hold are dropped
+//! (web cache poisoning), as are the client's own claims about who it is and the fields that only
+//! Meridian's nodes may speak. What is said of the client, the edge says itself.
+
+use std::fmt::Write as _;
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, Version};
+use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
+use meridian_edge_rules::validate::Validators;
+use meridian_edge_rules::vary::Codings;
+
+use crate::asked::Asked;
+use crate::error::FetchError;
+use crate::request_body::RequestBody;
+use crate::upstream::Upstream;
+
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// Never sent on: unkeyed fields that frameworks take for the target, the method or the client.
+const DROPPED: [&str; 15] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-scheme",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-host",
+    "forwarded",
+    "expect",
+];
+
+/// Internal fields: believed only from Meridian's own nodes, which none is yet.
+const INTERNAL: &str = "meridian-";
+
+/// Who sends it on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender<'a> {
+    /// The edge's name, in `Via`.
+    pub(crate) name: &'a str,
+    /// Its member of `CDN-Loop`.
+    pub(crate) loop_member: &'a HeaderValue,
+    pub(crate) preserve_host: bool,
+}
+
+/// What the request is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose<'a> {
+    /// The client's own, conditions and ranges included.
+    Pass,
+    /// For the store: the whole, whatever part or condition the client named.
+    Store,
+    /// To validate what is stored.
+    Validate(&'a Validators),
+}
+
+/// Writes the request for `upstream`.
+///
+/// # Errors
+/// When the target or a field cannot be written as HTTP/1.1.
+pub(crate) fn request_head(
+    asked: &Asked,
+    body: RequestBody,
+    upstream: &Upstream,
+    sender: &Sender<'_>,
+    purpose: Purpose<'_>,
+) -> Result<Request<RequestBody>, FetchError> {
+    let mut fields = asked.headers.clone();
+    remove_hop_by_hop(&mut fields);
+    for name in DROPPED {
+        fields.remove(name);
+    }
+    remove_internal(&mut fields);
+    match purpose {
+        Purpose::Pass => {}
+        Purpose::Store => generalise(&mut fields),
+        Purpose::Validate(validators) => {
+            generalise(&mut fields);
+            validators.apply_to(&mut fields);
+        }
+    }
+    introduce(&mut fields, asked, sender);
+    let host = match &asked.authority {
+        Some(authority) if sender.preserve_host => HeaderValue::from_str(authority)
+            .map_err(|_invalid| FetchError::HttpRequestError { reason: "its host is malformed" })?,
+        _ => upstream.authority.clone(),
+    };
+    fields.insert(header::HOST, host);
+    let mut request = Request::new(body);
+    *request.method_mut() = asked.method.clone();
+    *request.uri_mut() = asked
+        .target
+        .parse()
+        .map_err(|_invalid| FetchError::HttpRequestError { reason: "its target is malformed" })?;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = fields;
+    Ok(request)
+}
+
+fn remove_internal(fields: &mut HeaderMap) {
+    let internal: Vec<HeaderName> =
+        fields.keys().filter(|name| name.as_str().starts_with(INTERNAL)).cloned().collect();
+    for name in internal {
+        fields.remove(name);
+    }
+}
+
+/// Makes the request one for all who share its answer: the whole, without a client's own condition
+/// (RFC 9111 §4.3.1), and in the codings that `Vary` is judged by.
+fn generalise(fields: &mut HeaderMap) {
+    let codings = Codings::of(fields).token();
+    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
+    for name in [
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ] {
+        fields.remove(name);
+    }
+}
+
+/// `Via` (RFC 9110 §7.6.3), `CDN-Loop` (RFC 8586), `Forwarded` (RFC 7239) and its forerunners.
+fn introduce(fields: &mut HeaderMap, asked: &Asked, sender: &Sender<'_>) {
+    let address = asked.peer.ip().to_canonical();
+    let mut forwarded = String::with_capacity(64);
+    // Writing to a String cannot fail.
+    let _written = if address.is_ipv6() {
+        write!(forwarded, "for=\"[{address}]\";proto=http")
+    } else {
+        write!(forwarded, "for={address};proto=http")
+    };
+    if let Some(authority) = &asked.authority
+        && !authority.contains(['"', '\\'])
+    {
+        let _written = write!(forwarded, ";host=\"{authority}\"");
+        if let Ok(host) = HeaderValue::from_str(authority) {
+            fields.insert(X_FORWARDED_HOST, host);
+        }
+    }
+    if let Ok(forwarded) = HeaderValue::from_str(&forwarded) {
+        fields.insert(FORWARDED, forwarded);
+    }
+    if let Ok(address) = HeaderValue::from_str(&address.to_string()) {
+        fields.insert(X_FORWARDED_FOR, address);
+    }
+    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Ok(via) = HeaderValue::from_str(&format!("1.1 {}", sender.name)) {
+        fields.append(header::VIA, via);
+    }
+    fields.append(CDN_LOOP, sender.loop_member.clone());
+}
+
+/// Whether `fields` say that this very edge has sent the request on before (RFC 8586 §2).
+pub(crate) fn loops(fields: &HeaderMap, loop_member: &HeaderValue) -> bool {
+    let own = loop_member.as_bytes();
+    fields.get_all(CDN_LOOP).iter().any(|line| {
+        line.as_bytes().split(|byte| *byte == b',').any(|member| member.trim_ascii() == own)
+    })
+}

@@ -1,0 +1,251 @@
+//! The answer: from the store, from a body that is still arriving, from upstream, or an error.
+//!
+//! Decides nothing about freshness. Of a response that may be reused it sends what the client
+//! asked for: not modified, a range, the head alone, or all of it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use meridian_edge_rules::cache_status::CacheStatus;
+use meridian_edge_rules::exchange::RequestView;
+use meridian_edge_rules::ranges::{ByteRange, Multipart, Piece, Ranges, ranges, unsatisfied_range};
+use meridian_edge_rules::stored::StoredHead;
+use meridian_edge_rules::validate::{Precondition, not_modified_fields};
+use serde_json::json;
+
+use crate::body::{Body, UpstreamBody};
+use crate::collapse::Partial;
+use crate::error::FetchError;
+use crate::flow::Reader;
+use crate::store::{Stored, StoredBody};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// Ranges of one request that are answered; with more the whole is sent (RFC 9110 §14.2).
+const MAX_RANGES: usize = 16;
+/// When a client that was shed should come back.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Where the body of a reused response comes from.
+enum Source<'a> {
+    Stored(&'a StoredBody),
+    Arriving(Reader, Option<u64>),
+}
+
+impl Source<'_> {
+    fn len(&self) -> Option<u64> {
+        match self {
+            Self::Stored(body) => Some(body.len()),
+            Self::Arriving(_, length) => *length,
+        }
+    }
+
+    fn whole(self) -> Body {
+        match self {
+            Self::Stored(StoredBody::One(bytes)) => Body::whole(bytes.clone()),
+            Self::Stored(StoredBody::Many { pieces, .. }) => {
+                Body::pieces(pieces.iter().cloned().collect())
+            }
+            Self::Arriving(reader, length) => Body::arriving(reader, length, None),
+        }
+    }
+
+    fn part(self, range: ByteRange) -> Body {
+        match self {
+            Self::Stored(body) => Body::pieces(body.slice(range)),
+            Self::Arriving(reader, length) => Body::arriving(reader, length, Some(range)),
+        }
+    }
+}
+
+/// Reuses a stored response.
+pub(crate) fn from_stored(
+    request: &RequestView<'_>,
+    stored: &Stored,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    reuse(request, stored.head(), Source::Stored(stored.body()), age, status)
+}
+
+/// Shares a response that is still arriving.
+pub(crate) fn from_partial(
+    request: &RequestView<'_>,
+    partial: &Partial,
+    reader: Reader,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let source = Source::Arriving(reader, partial.length);
+    reuse(request, &partial.head, source, age, status)
+}
+
+fn reuse(
+    request: &RequestView<'_>,
+    head: &StoredHead,
+    source: Source<'_>,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let RequestView { method, headers } = *request;
+    match head.precondition(request) {
+        Precondition::Proceed => {}
+        Precondition::NotModified => {
+            let fields = not_modified_fields(&head.headers);
+            return reused(StatusCode::NOT_MODIFIED, fields, Body::empty(), age, status);
+        }
+        Precondition::Failed => {
+            let fields = HeaderMap::new();
+            return reused(StatusCode::PRECONDITION_FAILED, fields, Body::empty(), age, status);
+        }
+    }
+    if head.status == StatusCode::OK
+        && headers.contains_key(header::RANGE)
+        && let Some(length) = source.len()
+    {
+        match ranges(method, headers, &head.validators, length, MAX_RANGES) {
+            Ranges::Whole => {}
+            Ranges::One(range) => return part(head, source, range, length, age, status),
+            Ranges::Several(ranges) => {
+                if let Source::Stored(body) = source {
+                    return parts(head, body, ranges, age, status);
+                }
+            }
+            Ranges::Unsatisfiable => return unsatisfiable(length, age, status),
+        }
+    }
+    let body = if *method == Method::HEAD { Body::empty() } else { source.whole() };
+    reused(head.status, head.headers.clone(), body, age, status)
+}
+
+fn reused(
+    code: StatusCode,
+    mut fields: HeaderMap,
+    body: Body,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    fields.insert(header::AGE, HeaderValue::from(age.as_secs()));
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    *response.headers_mut() = fields;
+    add_cache_status(response.headers_mut(), status);
+    response
+}
+
+/// Appends this edge's member to those of the caches before it (RFC 9211 §2).
+fn add_cache_status(fields: &mut HeaderMap, status: &CacheStatus<'_>) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(status.to_string())) {
+        fields.append(CACHE_STATUS, value);
+    }
+}
+
+fn part(
+    head: &StoredHead,
+    source: Source<'_>,
+    range: ByteRange,
+    length: u64,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let mut fields = head.headers.clone();
+    fields.insert(header::CONTENT_RANGE, range.content_range(length));
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(range.length()));
+    reused(StatusCode::PARTIAL_CONTENT, fields, source.part(range), age, status)
+}
+
+/// RFC 9110 §14.6.
+fn parts(
+    head: &StoredHead,
+    body: &StoredBody,
+    ranges: Vec<ByteRange>,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let mut fields = head.headers.clone();
+    let boundary = format!("meridian{:016x}", rand::random::<u64>());
+    let content_type = fields.get(header::CONTENT_TYPE);
+    let multipart = Multipart::new(&boundary, content_type, ranges, body.len());
+    let mut pieces = VecDeque::new();
+    for piece in multipart.pieces() {
+        match piece {
+            Piece::Head(text) | Piece::Tail(text) => pieces.push_back(Bytes::from(text)),
+            Piece::Body(range) => pieces.extend(body.slice(range)),
+        }
+    }
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(multipart.content_length()));
+    fields.insert(header::CONTENT_TYPE, multipart.content_type());
+    reused(StatusCode::PARTIAL_CONTENT, fields, Body::pieces(pieces), age, status)
+}
+
+fn unsatisfiable(length: u64, age: Duration, status: &CacheStatus<'_>) -> Response<Body> {
+    let mut fields = HeaderMap::new();
+    fields.insert(header::CONTENT_RANGE, unsatisfied_range(length));
+    reused(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::empty(), age, status)
+}
+
+/// Passes an upstream response on to the one client that it is for.
+pub(crate) fn from_upstream(
+    response: Response<UpstreamBody>,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let mut response = response.map(Body::upstream);
+    add_cache_status(response.headers_mut(), status);
+    response
+}
+
+/// No usable answer from upstream, and nothing stale that may stand in for it.
+pub(crate) fn upstream_error(
+    edge: &str,
+    method: &Method,
+    error: &FetchError,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let code = format!("upstream_{}", error.token());
+    let detail = match error.status() {
+        StatusCode::GATEWAY_TIMEOUT => "the origin did not answer in time",
+        StatusCode::SERVICE_UNAVAILABLE => "too many requests wait for the origin; try again later",
+        StatusCode::BAD_REQUEST => "the request cannot be sent on to the origin",
+        _ => "the origin gave no usable answer",
+    };
+    let mut response = problem(method, error.status(), &code, detail);
+    let value = format!("{edge}; error={}", error.token());
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+        response.headers_mut().insert(PROXY_STATUS, value);
+    }
+    add_cache_status(response.headers_mut(), status);
+    response
+}
+
+/// An error of the edge's own making: `application/problem+json` (RFC 9457).
+pub(crate) fn problem(
+    method: &Method,
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+) -> Response<Body> {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let text = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status.as_u16(),
+        "code": code,
+        "detail": detail,
+    })
+    .to_string();
+    let length = HeaderValue::from(text.len());
+    let body = if *method == Method::HEAD { Body::empty() } else { Body::whole(text.into()) };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_LENGTH, length);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        fields.insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}

@@ -1,0 +1,142 @@
+//! From the host of a request to its site, with everything that is settled once per site.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use http::{HeaderMap, Uri, header};
+use meridian_config::edge::{Profile, Query, Site as SiteConfig};
+use meridian_edge_rules::policy::Policy;
+
+use crate::metrics::SiteCounters;
+use crate::upstream::Upstream;
+
+/// A site, ready to be served.
+pub(crate) struct Site {
+    pub(crate) name: String,
+    pub(crate) policy: Policy,
+    pub(crate) preserve_host: bool,
+    pub(crate) expose_surrogate_fields: bool,
+    pub(crate) query: Query,
+    /// In order of preference.
+    pub(crate) origins: Vec<Arc<Upstream>>,
+    /// One per core.
+    pub(crate) counters: Vec<SiteCounters>,
+}
+
+/// The policy that a site's configuration asks for.
+pub(crate) fn policy(site: &SiteConfig) -> Policy {
+    let mut policy = match site.profile {
+        Profile::Cdn => Policy::cdn(),
+        Profile::Rfc => Policy::rfc(),
+    };
+    policy.default_lifetime = site.default_lifetime.map(|lifetime| lifetime.get());
+    if let Some(max) = site.heuristic_max {
+        policy.heuristic_max = max.get();
+    }
+    if let Some(stores) = site.store_set_cookie {
+        policy.store_set_cookie = stores;
+    }
+    if let Some(honours) = site.honour_client_directives {
+        policy.honour_client_directives = honours;
+    }
+    if let Some(stale) = site.stale_if_error {
+        policy.stale_if_error = stale.get();
+    }
+    if let Some(max) = site.stale_max {
+        policy.stale_max = max.get();
+    }
+    policy
+}
+
+/// All sites of an edge.
+pub(crate) struct Sites {
+    by_host: HashMap<String, Arc<Site>, FixedState>,
+    default: Option<Arc<Site>>,
+    all: Vec<Arc<Site>>,
+}
+
+impl Sites {
+    pub(crate) fn new(configured: Vec<(SiteConfig, Arc<Site>)>) -> Self {
+        let mut sites = Self { by_host: HashMap::default(), default: None, all: Vec::default() };
+        for (config, site) in configured {
+            for host in &config.hosts {
+                sites.by_host.insert(host.as_str().to_owned(), Arc::clone(&site));
+            }
+            if config.default {
+                sites.default = Some(Arc::clone(&site));
+            }
+            sites.all.push(site);
+        }
+        sites
+    }
+
+    /// The site that answers to `host` (without port), else the default site.
+    pub(crate) fn route(&self, host: Option<&str>) -> Option<&Arc<Site>> {
+        if self.by_host.is_empty() {
+            return self.default.as_ref();
+        }
+        let claimed = host.and_then(|host| {
+            let host = host.trim_end_matches('.');
+            self.by_host.get(host).or_else(|| {
+                let lower = host.to_ascii_lowercase();
+                self.by_host.get(&lower)
+            })
+        });
+        claimed.or(self.default.as_ref())
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Site>] {
+        &self.all
+    }
+}
+
+/// The host that a request is for, without its port: the target's authority where it has one,
+/// else the `Host` field (RFC 9110 §7.2, RFC 9112 §3.2.2).
+pub(crate) fn host<'a>(target: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match target.authority() {
+        Some(authority) => Some(authority.host()),
+        None => without_port(headers.get(header::HOST)?.to_str().ok()?),
+    }
+}
+
+/// The host with its port, as the client wrote it.
+pub(crate) fn authority<'a>(target: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match target.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(header::HOST)?.to_str().ok(),
+    }
+}
+
+fn without_port(host: &str) -> Option<&str> {
+    let end = match host.strip_prefix('[') {
+        Some(inner) => inner.find(']')? + 2,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    host.get(..end).filter(|host| !host.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_taken_from_the_target_before_the_field() {
+        let rows = [
+            ("/a", Some("shop.example"), Some("shop.example")),
+            ("/a", Some("shop.example:8080"), Some("shop.example")),
+            ("/a", Some("[::1]:8080"), Some("[::1]")),
+            ("/a", Some(""), None),
+            ("/a", None, None),
+            ("http://abs.example:81/a", Some("field.example"), Some("abs.example")),
+        ];
+        for (target, field, want) in rows {
+            let mut headers = HeaderMap::new();
+            if let Some(field) = field {
+                headers.insert(header::HOST, field.parse().unwrap());
+            }
+            let target: Uri = target.parse().unwrap();
+            assert_eq!(host(&target, &headers), want, "{target} {field:?}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! An edge from its configuration to its end: build everything, open the listeners, serve, drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use meridian_config::edge::{Edge as EdgeConfig, Follow};
+use meridian_config::shared::Location;
+use meridian_control_wire::Registration;
+use meridian_control_wire::base_url::BaseUrl;
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::accept::{Listener, listen};
+use crate::admin::Admin;
+use crate::clock::{SharedClock, SystemClock};
+use crate::collapse::Collapse;
+use crate::connection::Load;
+use crate::core::{Core, Edge, MAX_BACKGROUND};
+use crate::error::RunError;
+use crate::flow::InFlight;
+use crate::metrics::{self, Metrics, SiteCounters};
+use crate::register::{Registrar, Replica};
+use crate::route::{self, Site, Sites};
+use crate::serve::Clients;
+use crate::store::Store;
+use crate::upstream::Upstream;
+
+/// Connections of operators at once.
+const MAX_ADMIN: usize = 256;
+
+/// Where an edge listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// For clients.
+    pub listen: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+}
+
+/// An edge with its listeners open, that serves nobody yet.
+pub struct Bound {
+    edge: Arc<Edge>,
+    fronts: Vec<std::net::TcpListener>,
+    admin: std::net::TcpListener,
+    addresses: Addresses,
+    registrar: Option<Registrar>,
+    silence: Duration,
+}
+
+/// Runs an edge until `stop`, and drains it.
+///
+/// # Errors
+/// When something of its configuration is of no use, an address cannot be bound, or a thread of
+/// it ends by a panic.
+pub async fn run(config: EdgeConfig, stop: CancellationToken) -> Result<(), RunError> {
+    bind(&config)?.serve(stop).await
+}
+
+/// Checks and builds everything and opens the listeners. Port 0 takes a free one.
+///
+/// # Errors
+/// As [`run`].
+pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let cores = config.cores.map_or_else(
+        || thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        |cores| usize::from(cores.get()),
+    );
+    let edge = build(config, cores, clock)?;
+    let first = listen(config.listen)?;
+    let of = |socket: &std::net::TcpListener, address| {
+        socket.local_addr().map_err(|source| RunError::Listen { address, source })
+    };
+    let at = of(&first, config.listen)?;
+    let mut fronts = vec![first];
+    for _ in 1..cores {
+        fronts.push(listen(at)?);
+    }
+    let admin = listen(config.admin)?;
+    let addresses = Addresses { listen: at, admin: of(&admin, config.admin)? };
+    let registrar = match &config.control {
+        Some(follow) => Some(registrar(config, follow, &edge, addresses)?),
+        None => None,
+    };
+    let longest = |upstream: &Arc<Upstream>| upstream.limits.total + upstream.limits.between_bytes;
+    let upstream = edge.upstreams.iter().map(longest).max().unwrap_or_default();
+    let silence = config.accept.send_timeout.get() + upstream;
+    Ok(Bound { edge, fronts, admin, addresses, registrar, silence })
+}
+
+fn build(config: &EdgeConfig, cores: usize, clock: SharedClock) -> Result<Arc<Edge>, RunError> {
+    let upstreams = config
+        .origin
+        .iter()
+        .map(|origin| Upstream::new(origin, &config.peers, cores, &clock))
+        .collect::<Result<Vec<_>, _>>()?;
+    let sites = config.site.iter().map(|site| {
+        let origins = site.origins.iter().map(|name| {
+            let found = upstreams.iter().find(|upstream| upstream.name == name.as_str());
+            found.cloned().ok_or_else(|| RunError::Config {
+                key: format!("site {}: origins", site.name),
+                value: name.to_string(),
+                rule: "must be the name of an [[origin]]",
+            })
+        });
+        let ready = Site {
+            name: site.name.to_string(),
+            policy: route::policy(site),
+            preserve_host: site.preserve_host,
+            expose_surrogate_fields: site.expose_surrogate_fields,
+            query: site.query.clone(),
+            origins: origins.collect::<Result<_, _>>()?,
+            counters: (0..cores).map(|_| SiteCounters::default()).collect(),
+        };
+        Ok((site.clone(), Arc::new(ready)))
+    });
+    let sites = Sites::new(sites.collect::<Result<_, RunError>>()?);
+    let name = config.name.to_string();
+    let bad_name = |_| RunError::Config {
+        key: "name".to_owned(),
+        value: config.name.to_string(),
+        rule: "must fit into a header field",
+    };
+    Ok(Arc::new(Edge {
+        via: HeaderValue::from_str(&format!("1.1 {name}")).map_err(bad_name)?,
+        loop_member: Edge::loop_member(&name, rand::random()),
+        name,
+        clock,
+        sites: ArcSwap::from_pointee(sites),
+        upstreams,
+        store: Store::new(&config.cache),
+        collapse: Collapse::new(),
+        in_flight: InFlight::new(config.cache.in_flight.get()),
+        background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
+        cache: config.cache.clone(),
+        accept: config.accept.clone(),
+        metrics: Metrics::default(),
+        loads: (0..cores).map(|_| Arc::default()).collect(),
+    }))
+}
+
+fn registrar(
+    config: &EdgeConfig,
+    follow: &Follow,
+    edge: &Arc<Edge>,
+    addresses: Addresses,
+) -> Result<Registrar, RunError> {
+    let violates =
+        |key: &str, value: String, rule| RunError::Config { key: key.to_owned(), value, rule };
+    let url = |key: &str, configured: &Option<String>, address: SocketAddr| {
+        let url = configured.clone().unwrap_or_else(|| format!("http://{address}"));
+        url.parse::<BaseUrl>()
+            .map_err(|_rule| violates(key, url, "must be scheme://host, without a path"))
+    };
+    let replicas = follow.replicas.iter().map(|name| {
+        let address = config.peers.get(name).ok_or_else(|| {
+            violates("control.replicas", name.to_string(), "must stand in [peers]")
+        })?;
+        Ok(Replica { name: name.to_string(), address: address.to_string() })
+    });
+    let registration = Registration {
+        name: config.name.clone(),
+        region: config.region.clone(),
+        city: config.stands_in().unwrap_or_default().to_owned(),
+        location: config.stands_at().unwrap_or(Location(0.0, 0.0)),
+        url: url("public_url", &config.public_url, addresses.listen)?,
+        admin: url("admin_url", &config.admin_url, addresses.admin)?,
+    };
+    let replicas = replicas.collect::<Result<_, _>>()?;
+    let edge = Arc::clone(edge);
+    Registrar::new(edge, &registration, replicas, &follow.token_file, follow.beat.get())
+}
+
+impl Bound {
+    /// Where it listens.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `stop`, and drains.
+    ///
+    /// # Errors
+    /// When a thread or task of the edge ends by a panic, or a thread cannot be started.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), RunError> {
+        let edge = self.edge;
+        let limits = edge.accept.clone();
+        let most = usize::try_from(limits.max_connections.get()).unwrap_or(usize::MAX);
+        let permits = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        info!(listen = %self.addresses.listen, admin = %self.addresses.admin, "listening");
+
+        let mut tasks = JoinSet::new();
+        for (index, socket) in self.fronts.into_iter().enumerate() {
+            let load = edge.loads.get(index).map_or_else(Arc::<Load>::default, Arc::clone);
+            let core = Core { edge: Arc::clone(&edge), index, tasks: TaskTracker::new() };
+            let listener = Listener {
+                socket,
+                limits: limits.clone(),
+                permits: Arc::clone(&permits),
+                silence: self.silence,
+                clock: Arc::clone(&edge.clock),
+                load,
+                handler: Clients(Arc::new(core)),
+            };
+            let ended = start(format!("edge-{index}"), listener, stop.clone())?;
+            tasks.spawn(async move {
+                ended.await.unwrap_or_else(|_| Err(RunError::Panicked("a serving thread".into())))
+            });
+        }
+        let admin = Listener {
+            socket: self.admin,
+            limits,
+            permits: Arc::new(Semaphore::new(MAX_ADMIN)),
+            silence: self.silence,
+            clock: Arc::clone(&edge.clock),
+            load: Arc::default(),
+            handler: Admin {
+                registry: Arc::new(metrics::registry(Arc::clone(&edge))),
+                edge: Arc::clone(&edge),
+                stop: stop.clone(),
+            },
+        };
+        let address = self.addresses.admin;
+        // The admin listener outlives the others, so that a drain can be watched.
+        let served = stop.child_token();
+        let drained = CancellationToken::new();
+        let admin_stop = drained.clone();
+        let mut admin_task = JoinSet::new();
+        admin_task.spawn(async move {
+            admin.run(admin_stop).await.map_err(|source| RunError::Listen { address, source })
+        });
+        if let Some(registrar) = self.registrar {
+            let stop = served.clone();
+            tasks.spawn(async move {
+                registrar.run(stop).await;
+                Ok(())
+            });
+        }
+        let outcome = join(&mut tasks, &stop).await;
+        drained.cancel();
+        outcome.and(join(&mut admin_task, &stop).await)
+    }
+}
+
+/// Waits for all; whichever ends first, by order, error or panic, ends the rest.
+async fn join(
+    tasks: &mut JoinSet<Result<(), RunError>>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        stop.cancel();
+        let ended = ended.map_err(|error| RunError::Panicked(error.to_string()));
+        outcome = outcome.and(ended.flatten());
+    }
+    outcome
+}
+
+/// One core: a thread with a runtime of its own.
+fn start(
+    name: String,
+    listener: Listener<Clients>,
+    stop: CancellationToken,
+) -> Result<oneshot::Receiver<Result<(), RunError>>, RunError> {
+    let (tell, ended) = oneshot::channel();
+    let thread_name = name.clone();
+    let work = move || -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let tasks = listener.handler.0.tasks.clone();
+        runtime.block_on(async {
+            let served = listener.run(stop).await;
+            tasks.close();
+            served
+        })?;
+        // What still runs is background work that no client waits for; it ends with the runtime.
+        runtime.shutdown_background();
+        Ok(())
+    };
+    thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            let outcome = work().map_err(|source| RunError::Thread { name: thread_name, source });
+            // Nobody listens any more only if the edge is gone.
+            drop(tell.send(outcome));
+        })
+        .map_err(|source| RunError::Thread { name, source })?;
+    Ok(ended)
+}

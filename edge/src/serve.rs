@@ -1,0 +1,494 @@
+//! The road of a request: route → key → lookup → decide → fetch → store → respond.
+//!
+//! What the store can answer is answered at once, without waiting for anything and without a
+//! future of its own; only what must go upstream becomes one.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use meridian_edge_rules::cache_status::CacheStatus;
+use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
+use meridian_edge_rules::exchange::RequestView;
+use meridian_edge_rules::invalidate::{invalidated, invalidates};
+use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
+
+use crate::accept::Handler;
+use crate::asked::Asked;
+use crate::body::Body;
+use crate::collapse::{Flight, Landing, Role};
+use crate::connection::{Connection, Overdue};
+use crate::core::Core;
+use crate::error::FetchError;
+use crate::fetch;
+use crate::key::{CacheKey, Parts, write_key};
+use crate::outcome::Outcome;
+use crate::request_body::RequestBody;
+use crate::request_head::Purpose;
+use crate::respond;
+use crate::route::{self, Site};
+use crate::store::Stored;
+
+/// Flights that a request waits for before it goes on by itself: more would cost it its deadline.
+const MAX_FLIGHTS: usize = 3;
+
+/// An answer: there already, or on its way.
+pub(crate) enum Answer {
+    /// There.
+    Ready(Option<Response<Body>>),
+    /// On its way.
+    Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl Future for Answer {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
+        match &mut *self {
+            Self::Ready(response) => {
+                Poll::Ready(response.take().expect("a future is not polled after it is ready"))
+            }
+            Self::Later(later) => later.as_mut().poll(context),
+        }
+    }
+}
+
+/// Serves clients on one core.
+#[derive(Clone)]
+pub(crate) struct Clients(pub(crate) Arc<Core>);
+
+impl Handler for Clients {
+    type Answer = Answer;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Arc<Connection>,
+        peer: SocketAddr,
+    ) -> Answer {
+        let busy = connection.begin();
+        match serve(&self.0, request, peer) {
+            Answer::Ready(response) => {
+                Answer::Ready(response.map(|response| response.map(|body| body.busy(busy))))
+            }
+            Answer::Later(later) => {
+                Answer::Later(Box::pin(async move { later.await.map(|body| body.busy(busy)) }))
+            }
+        }
+    }
+
+    fn overdue(&self, limit: Overdue) {
+        self.0.edge.metrics.overdue(limit);
+    }
+
+    fn connections(&self, change: i64) {
+        self.0.edge.metrics.connections(change);
+    }
+}
+
+thread_local! {
+    /// Keys are written here first, so that a lookup allocates nothing.
+    static KEY: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Serves one request: each step below is one file, in this order.
+pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    let sites = core.edge.sites.load();
+    let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
+        return misdirected(core, request.method());
+    };
+    if request.body().is_end_stream() {
+        KEY.with_borrow_mut(|key| {
+            write_key(key, &key_parts(site, &request), &site.query);
+            let found = core.edge.store.lookup(key, request.headers());
+            serve_from(core, site, request, key, found, peer)
+        })
+    } else {
+        // A body may say what the key does not (a "fat GET"): never stored, never collapsed.
+        let why = if is_cacheable(request.method()) { Fwd::Bypass } else { Fwd::Method };
+        alone(core, site, request, why, peer)
+    }
+}
+
+fn serve_from(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    request: Request<Incoming>,
+    key: &str,
+    found: Lookup<Stored>,
+    peer: SocketAddr,
+) -> Answer {
+    let view = RequestView { method: request.method(), headers: request.headers() };
+    match decide(&view, found, &site.policy, core.now()) {
+        Decision::Serve { stored, age, ttl, revalidate } => {
+            let response = hit(core, site, &view, &stored, age, ttl);
+            if let Some(forward) = revalidate {
+                in_background(core, site, CacheKey::from(key), request, forward, peer);
+            }
+            Answer::Ready(Some(response))
+        }
+        Decision::Forward(forward) if forward.store && *request.method() == Method::GET => {
+            together(core, site, CacheKey::from(key), request, forward, peer)
+        }
+        Decision::Forward(forward) => alone(core, site, request, forward.why, peer),
+        Decision::Unsatisfiable => unsatisfiable(core, site, &view),
+    }
+}
+
+fn key_parts<'a>(site: &'a Site, request: &'a Request<Incoming>) -> Parts<'a> {
+    let uri = request.uri();
+    let host = || route::authority(uri, request.headers());
+    Parts {
+        site: &site.name,
+        scheme: "http",
+        host: if site.preserve_host { host() } else { None },
+        path: uri.path(),
+        query: uri.query(),
+    }
+}
+
+fn is_cacheable(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
+/// From the store, at once.
+fn hit(
+    core: &Core,
+    site: &Site,
+    request: &RequestView<'_>,
+    stored: &Stored,
+    age: Duration,
+    ttl: i64,
+) -> Response<Body> {
+    let status =
+        CacheStatus { hit: true, ttl: Some(ttl), cache: &core.edge.name, ..CacheStatus::default() };
+    let outcome = if ttl > 0 { Outcome::Hit } else { Outcome::HitStale };
+    counted(core, site, outcome, respond::from_stored(request, stored, age, &status))
+}
+
+fn counted(core: &Core, site: &Site, outcome: Outcome, response: Response<Body>) -> Response<Body> {
+    if let Some(counters) = site.counters.get(core.index) {
+        counters.count(outcome, response.status().is_server_error());
+    }
+    response
+}
+
+/// No site answers to the host (RFC 9110 §15.5.20).
+fn misdirected(core: &Core, method: &Method) -> Answer {
+    core.edge.metrics.misdirected.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let detail = "no site here answers to this host";
+    let status = StatusCode::MISDIRECTED_REQUEST;
+    Answer::Ready(Some(respond::problem(method, status, "misdirected", detail)))
+}
+
+/// `only-if-cached`, and it is not (RFC 9111 §5.2.1.7).
+fn unsatisfiable(core: &Core, site: &Site, request: &RequestView<'_>) -> Answer {
+    let detail = "only-if-cached was asked for, and nothing usable is stored";
+    let status = StatusCode::GATEWAY_TIMEOUT;
+    let response = respond::problem(request.method, status, "only_if_cached", detail);
+    Answer::Ready(Some(counted(core, site, Outcome::Refused, response)))
+}
+
+/// Whether the request has come back to where it was (RFC 8586).
+fn looped(core: &Core, site: &Site, request: &Request<Incoming>) -> Option<Answer> {
+    core.edge.is_loop(request.headers()).then(|| {
+        let detail = "this request has passed this edge before: an origin's address leads back";
+        let status = StatusCode::LOOP_DETECTED;
+        let response = respond::problem(request.method(), status, "loop_detected", detail);
+        Answer::Ready(Some(counted(core, site, Outcome::Refused, response)))
+    })
+}
+
+/// Upstream for this client alone: neither stored nor collapsed.
+fn alone(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    request: Request<Incoming>,
+    why: Fwd,
+    peer: SocketAddr,
+) -> Answer {
+    if let Some(refused) = looped(core, site, &request) {
+        return refused;
+    }
+    let limit = core.edge.accept.body_size.get();
+    if request.body().size_hint().lower() > limit {
+        let detail = format!("the request body is larger than {limit} bytes");
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        let response = respond::problem(request.method(), status, "too_large", &detail);
+        return Answer::Ready(Some(counted(core, site, Outcome::Refused, response)));
+    }
+    let (core, site) = (Arc::clone(core), Arc::clone(site));
+    let (head, body) = request.into_parts();
+    let asked = Asked::new(head.method, &head.uri, head.headers, peer);
+    let body = RequestBody::of(body, limit);
+    Answer::Later(Box::pin(async move { pass(&core, &site, &asked, body, why).await }))
+}
+
+async fn pass(
+    core: &Core,
+    site: &Site,
+    asked: &Asked,
+    body: RequestBody,
+    why: Fwd,
+) -> Response<Body> {
+    let mut status =
+        CacheStatus { fwd: Some(why), cache: &core.edge.name, ..CacheStatus::default() };
+    let response = match fetch::ask(core, site, asked, body, Purpose::Pass).await {
+        Ok(answered) => {
+            if invalidates(&asked.method, answered.response.status()) {
+                invalidate(core, site, asked, answered.response.headers());
+            }
+            status.fwd_status = Some(answered.response.status());
+            let response = fetch::for_client(core, site, answered.response);
+            respond::from_upstream(response, &status)
+        }
+        Err(error) => respond::upstream_error(&core.edge.name, &asked.method, &error, &status),
+    };
+    counted(core, site, Outcome::Forwarded(why), response)
+}
+
+/// Forgets what an unsafe request has changed (RFC 9111 §4.4).
+fn invalidate(core: &Core, site: &Site, asked: &Asked, answer: &HeaderMap) {
+    let host = asked.authority.as_deref();
+    let Ok(target) = Uri::builder()
+        .scheme("http")
+        .authority(host.unwrap_or("localhost"))
+        .path_and_query(asked.target.as_str())
+        .build()
+    else {
+        return;
+    };
+    for uri in invalidated(&target, answer) {
+        let mut key = String::new();
+        let parts = Parts {
+            site: &site.name,
+            scheme: "http",
+            host: host.filter(|_| site.preserve_host),
+            path: uri.path(),
+            query: uri.query(),
+        };
+        write_key(&mut key, &parts, &site.query);
+        core.edge.store.invalidate(&key);
+    }
+}
+
+/// Upstream together with whoever asks for the same meanwhile.
+fn together(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    key: CacheKey,
+    request: Request<Incoming>,
+    forward: Forward<Stored>,
+    peer: SocketAddr,
+) -> Answer {
+    if let Some(refused) = looped(core, site, &request) {
+        return refused;
+    }
+    let (core, site) = (Arc::clone(core), Arc::clone(site));
+    let (head, _empty) = request.into_parts();
+    let asked = Arc::new(Asked::new(head.method, &head.uri, head.headers, peer));
+    Answer::Later(Box::pin(async move { join(&core, &site, &key, &asked, forward).await }))
+}
+
+async fn join(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    key: &CacheKey,
+    asked: &Arc<Asked>,
+    mut forward: Forward<Stored>,
+) -> Response<Body> {
+    let why = forward.why;
+    let mut tried = Vec::new();
+    while tried.len() < MAX_FLIGHTS {
+        let now = core.now();
+        let (flight, leads) = match core.edge.collapse.join(key, &asked.headers, &tried, now.mono) {
+            Role::Apart => break,
+            Role::Follower(flight) => (flight, false),
+            Role::Leader(lead) => {
+                // Somebody may have stored it between the lookup and now.
+                let view = RequestView { method: &asked.method, headers: &asked.headers };
+                let found = core.edge.store.lookup(key.as_str(), &asked.headers);
+                match decide(&view, found, &site.policy, now) {
+                    Decision::Serve { stored, age, ttl, .. } => {
+                        return hit(core, site, &view, &stored, age, ttl);
+                    }
+                    Decision::Forward(again) => forward = again,
+                    Decision::Unsatisfiable => {}
+                }
+                let flight = Arc::clone(&lead.flight);
+                let (core_, site_, asked_) =
+                    (Arc::clone(core), Arc::clone(site), Arc::clone(asked));
+                let fetching = fetch::lead(core_, site_, asked_, lead, forward.clone());
+                drop(core.tasks.spawn(fetching));
+                (flight, true)
+            }
+        };
+        let landing = flight.landed().await;
+        let waiter = Waiter { core, site, asked, forward: &forward, leads };
+        if let Some(response) = waiter.land(&flight, landing) {
+            return response;
+        }
+        tried.push(flight);
+    }
+    pass(core, site, asked, RequestBody::Empty, why).await
+}
+
+/// Refreshes what was just served stale (RFC 5861 §3), unless somebody does already or too many
+/// such fetches run.
+fn in_background(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    key: CacheKey,
+    request: Request<Incoming>,
+    forward: Forward<Stored>,
+    peer: SocketAddr,
+) {
+    let Ok(permit) = Arc::clone(&core.edge.background).try_acquire_owned() else { return };
+    let (head, _empty) = request.into_parts();
+    let asked = Arc::new(Asked::new(Method::GET, &head.uri, head.headers, peer));
+    let role = core.edge.collapse.join(&key, &asked.headers, &[], core.now().mono);
+    let Role::Leader(lead) = role else { return };
+    let fetching = fetch::lead(Arc::clone(core), Arc::clone(site), asked, lead, forward);
+    drop(core.tasks.spawn(async move {
+        fetching.await;
+        drop(permit);
+    }));
+}
+
+/// How upstream failed.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// It answered 5xx.
+    ServerError,
+    /// It gave no answer.
+    Disconnected,
+}
+
+/// A request that waited for a flight, as its leader or with it.
+struct Waiter<'a> {
+    core: &'a Core,
+    site: &'a Site,
+    asked: &'a Asked,
+    forward: &'a Forward<Stored>,
+    leads: bool,
+}
+
+impl Waiter<'_> {
+    /// Its answer; `None` if the landing is not for it.
+    fn land(&self, flight: &Flight, landing: Landing) -> Option<Response<Body>> {
+        match landing {
+            Landing::Shared(partial) => {
+                if !partial.head.vary.matches(&self.asked.headers) {
+                    return None;
+                }
+                let reader = partial.flow.read()?;
+                let now = self.core.now();
+                let status = CacheStatus {
+                    fwd_status: Some(partial.head.status),
+                    ttl: Some(partial.head.ttl(now)),
+                    stored: self.leads,
+                    ..self.status()
+                };
+                let age = partial.head.current_age(now);
+                let response =
+                    respond::from_partial(&self.asking(), &partial, reader, age, &status);
+                Some(self.counted(response))
+            }
+            Landing::Validated(stored) => {
+                if !stored.head().vary.matches(&self.asked.headers) {
+                    return None;
+                }
+                let now = self.core.now();
+                let status = CacheStatus {
+                    fwd_status: Some(StatusCode::NOT_MODIFIED),
+                    ttl: Some(stored.head().ttl(now)),
+                    stored: self.leads,
+                    ..self.status()
+                };
+                let age = stored.head().current_age(now);
+                let response = respond::from_stored(&self.asking(), &stored, age, &status);
+                Some(self.counted(response))
+            }
+            Landing::Private => self.own(flight),
+            Landing::Refused { upstream, status } => {
+                if let Some(stale) = self.stale(Failure::ServerError, Some(status), None) {
+                    return Some(stale);
+                }
+                self.own(flight).or_else(|| {
+                    let upstream = upstream.to_string();
+                    Some(self.failed(&FetchError::SharedFailure { upstream, status }))
+                })
+            }
+            Landing::Failed(error) => {
+                let stale = self.stale(Failure::Disconnected, None, Some(error.token()));
+                stale.or_else(|| Some(self.failed(&error)))
+            }
+        }
+    }
+
+    const fn asking(&self) -> RequestView<'_> {
+        RequestView { method: &self.asked.method, headers: &self.asked.headers }
+    }
+
+    fn status(&self) -> CacheStatus<'_> {
+        CacheStatus {
+            fwd: Some(self.forward.why),
+            collapsed: !self.leads,
+            cache: &self.core.edge.name,
+            ..CacheStatus::default()
+        }
+    }
+
+    fn counted(&self, response: Response<Body>) -> Response<Body> {
+        let outcome =
+            if self.leads { Outcome::Forwarded(self.forward.why) } else { Outcome::Collapsed };
+        counted(self.core, self.site, outcome, response)
+    }
+
+    /// What only the leader gets.
+    fn own(&self, flight: &Flight) -> Option<Response<Body>> {
+        let response = if self.leads { flight.take()? } else { return None };
+        let status = CacheStatus { fwd_status: Some(response.status()), ..self.status() };
+        let response = fetch::for_client(self.core, self.site, response);
+        Some(self.counted(respond::from_upstream(response, &status)))
+    }
+
+    /// The stored response in place of an error, if it may stand there (RFC 5861 §4).
+    fn stale(
+        &self,
+        failure: Failure,
+        code: Option<StatusCode>,
+        detail: Option<&str>,
+    ) -> Option<Response<Body>> {
+        let stored = self.forward.stale.as_ref()?;
+        let now = self.core.now();
+        let policy = &self.site.policy;
+        let may = match failure {
+            Failure::ServerError => may_serve_stale_on_error(stored.head(), policy, now),
+            Failure::Disconnected => may_serve_when_disconnected(stored.head(), policy, now),
+        };
+        if !may {
+            return None;
+        }
+        let status = CacheStatus {
+            fwd_status: code,
+            ttl: Some(stored.head().ttl(now)),
+            detail,
+            ..self.status()
+        };
+        let age = stored.head().current_age(now);
+        Some(self.counted(respond::from_stored(&self.asking(), stored, age, &status)))
+    }
+
+    fn failed(&self, error: &FetchError) -> Response<Body> {
+        let status = self.status();
+        let name = &self.core.edge.name;
+        self.counted(respond::upstream_error(name, &self.asked.method, error, &status))
+    }
+}

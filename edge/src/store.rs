@@ -1,0 +1,263 @@
+//! Lookup, insert, evict: a moka cache weighed by real bytes.
+//!
+//! One key holds all variants of a URL, so that selection among them (RFC 9111 §4.1) sees them
+//! all, and so that they leave together. The interface is narrow on purpose: a tier on disk that
+//! answers later comes behind it.
+//!
+//! # Invariants
+//! - What is stored is whole: bodies that are still arriving live in [`crate::collapse`].
+//! - Weight is what is held: heads, bodies copied to their exact size, key and overhead.
+//! - A full store evicts or does not admit; it never fails a request.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use foldhash::fast::RandomState;
+use http::HeaderMap;
+use meridian_config::edge::Cache as CacheConfig;
+use meridian_edge_rules::decide::Lookup;
+use meridian_edge_rules::ranges::ByteRange;
+use meridian_edge_rules::reusable;
+use meridian_edge_rules::stored::StoredHead;
+use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+
+use crate::key::CacheKey;
+
+/// Bodies above this are kept in pieces of it: no allocation is larger.
+const PIECE: usize = 1 << 20;
+/// What a stored response costs beside its bytes: the structures here and moka's own.
+const OVERHEAD: usize = 512;
+/// What a header field costs beside its bytes.
+const FIELD_OVERHEAD: usize = 72;
+
+/// A stored response. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    head: StoredHead,
+    /// `Surrogate-Key`, `Cache-Tag`, `Surrogate-Control`: for the edge, not for clients.
+    surrogate: HeaderMap,
+    body: StoredBody,
+    weight: u32,
+}
+
+impl AsRef<StoredHead> for Stored {
+    fn as_ref(&self) -> &StoredHead {
+        &self.0.head
+    }
+}
+
+impl Stored {
+    pub(crate) fn new(head: StoredHead, surrogate: HeaderMap, body: StoredBody) -> Self {
+        let fields = fields_weight(&head.headers) + fields_weight(&surrogate);
+        let bytes = OVERHEAD + fields + usize::try_from(body.len()).unwrap_or(usize::MAX);
+        let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self(Arc::new(Parts { head, surrogate, body, weight }))
+    }
+
+    pub(crate) fn head(&self) -> &StoredHead {
+        &self.0.head
+    }
+
+    pub(crate) fn surrogate(&self) -> &HeaderMap {
+        &self.0.surrogate
+    }
+
+    pub(crate) fn body(&self) -> &StoredBody {
+        &self.0.body
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.0.weight
+    }
+}
+
+fn fields_weight(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
+}
+
+/// The body of a stored response: one piece, or several of [`PIECE`] each.
+#[derive(Debug, Clone)]
+pub(crate) enum StoredBody {
+    One(Bytes),
+    Many { pieces: Arc<[Bytes]>, len: u64 },
+}
+
+impl StoredBody {
+    /// Copies `chunks` to exactly the memory that they need: as they came they may be small
+    /// windows into large read buffers.
+    pub(crate) fn compact(chunks: &[Bytes]) -> Self {
+        let len: usize = chunks.iter().map(Bytes::len).sum();
+        if len <= PIECE {
+            let mut one = Vec::with_capacity(len);
+            chunks.iter().for_each(|chunk| one.extend_from_slice(chunk));
+            return Self::One(one.into());
+        }
+        let mut pieces = Vec::with_capacity(len.div_ceil(PIECE));
+        let mut piece = BytesMut::with_capacity(PIECE.min(len));
+        let mut left = len;
+        for chunk in chunks {
+            let mut chunk = chunk.clone();
+            while !chunk.is_empty() {
+                let part = chunk.split_to(chunk.len().min(PIECE - piece.len()));
+                piece.extend_from_slice(&part);
+                if piece.len() == PIECE {
+                    left -= PIECE;
+                    let next = BytesMut::with_capacity(PIECE.min(left));
+                    pieces.push(std::mem::replace(&mut piece, next).freeze());
+                }
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(piece.freeze());
+        }
+        Self::Many { pieces: pieces.into(), len: len as u64 }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::One(bytes) => bytes.len() as u64,
+            Self::Many { len, .. } => *len,
+        }
+    }
+
+    /// The bytes of `range`, which must lie within the body.
+    pub(crate) fn slice(&self, range: ByteRange) -> VecDeque<Bytes> {
+        let mut out = VecDeque::new();
+        let pieces = match self {
+            Self::One(bytes) => std::slice::from_ref(bytes),
+            Self::Many { pieces, .. } => pieces,
+        };
+        let mut start = 0_u64;
+        for piece in pieces {
+            let end = start + piece.len() as u64;
+            let from = range.first.clamp(start, end) - start;
+            let to = (range.last + 1).clamp(start, end) - start;
+            if from < to {
+                let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+                out.push_back(piece.slice(index(from)..index(to)));
+            }
+            start = end;
+        }
+        out
+    }
+}
+
+/// All variants of one URL. Cheap to clone.
+#[derive(Debug, Clone)]
+enum Slot {
+    One(Stored),
+    Many(Arc<[Stored]>),
+}
+
+impl Slot {
+    fn variants(&self) -> &[Stored] {
+        match self {
+            Self::One(stored) => std::slice::from_ref(stored),
+            Self::Many(all) => all,
+        }
+    }
+
+    fn of(mut variants: Vec<Stored>) -> Option<Self> {
+        if variants.len() > 1 {
+            Some(Self::Many(variants.into()))
+        } else {
+            variants.pop().map(Self::One)
+        }
+    }
+}
+
+/// The store of an edge, shared by all cores.
+pub(crate) struct Store {
+    slots: Cache<CacheKey, Slot, RandomState>,
+    max_variants: usize,
+    evicted: Arc<AtomicU64>,
+}
+
+impl Store {
+    pub(crate) fn new(config: &CacheConfig) -> Self {
+        let evicted = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&evicted);
+        let slots = Cache::builder()
+            .max_capacity(config.capacity.get())
+            .weigher(|key: &CacheKey, slot: &Slot| {
+                let variants = slot.variants().iter().map(Stored::weight);
+                let key = u32::try_from(key.as_str().len()).unwrap_or(u32::MAX);
+                variants.fold(key, u32::saturating_add)
+            })
+            .eviction_listener(move |_key, _slot, cause| {
+                if cause == RemovalCause::Size {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build_with_hasher(RandomState::default());
+        Self { slots, max_variants: usize::from(config.max_variants.get()), evicted }
+    }
+
+    /// The stored response that `request` selects under `key`.
+    pub(crate) fn lookup(&self, key: &str, request: &HeaderMap) -> Lookup<Stored> {
+        match self.slots.get(key) {
+            None => Lookup::UriMiss,
+            Some(Slot::One(stored)) => {
+                if stored.head().vary.matches(request) {
+                    Lookup::Found(stored)
+                } else {
+                    Lookup::VaryMiss
+                }
+            }
+            Some(Slot::Many(all)) => {
+                let selected = reusable::select(&all, request).and_then(|n| all.get(n));
+                selected.map_or(Lookup::VaryMiss, |stored| Lookup::Found(stored.clone()))
+            }
+        }
+    }
+
+    /// Every variant under `key`, for `explain`.
+    pub(crate) fn variants(&self, key: &str) -> Vec<Stored> {
+        self.slots.get(key).map(|slot| slot.variants().to_vec()).unwrap_or_default()
+    }
+
+    /// Stores a response in the place of the variant that the same requests select.
+    pub(crate) fn insert(&self, key: &CacheKey, stored: &Stored) {
+        self.slots.entry_by_ref(key).and_compute_with(|held| {
+            let mut variants =
+                held.map(|entry| entry.into_value().variants().to_vec()).unwrap_or_default();
+            let vary = &stored.head().vary;
+            variants.retain(|old| !vary.is_empty() && old.head().vary != *vary);
+            while variants.len() >= self.max_variants {
+                variants.remove(0);
+            }
+            variants.push(stored.clone());
+            Slot::of(variants).map_or(Op::Nop, Op::Put)
+        });
+    }
+
+    /// Removes everything under `key` (RFC 9111 §4.4).
+    pub(crate) fn invalidate(&self, key: &str) {
+        self.slots.invalidate(key);
+    }
+
+    /// Counts as of now; pending bookkeeping is done first.
+    pub(crate) fn counts(&self) -> Counts {
+        self.slots.run_pending_tasks();
+        Counts {
+            urls: self.slots.entry_count(),
+            bytes: self.slots.weighted_size(),
+            evicted: self.evicted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What the store holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) urls: u64,
+    pub(crate) bytes: u64,
+    pub(crate) evicted: u64,
+}

@@ -1,0 +1,121 @@
+//! One origin server as this edge reaches it: address, deadlines, connections, places.
+//!
+//! - [`pool`]: connections kept open, per core
+//! - [`bulkhead`]: requests in flight and waiting, bounded
+//! - [`deadline`]: one point in time that all waits share
+//!
+//! Not here yet, and they belong here: retries with a budget, the breaker, active health.
+
+pub(crate) mod bulkhead;
+pub(crate) mod deadline;
+pub(crate) mod pool;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use meridian_config::edge::Upstream as UpstreamConfig;
+use meridian_config::shared::Peers;
+use tracing::{info, warn};
+
+use crate::clock::SharedClock;
+use crate::error::{FetchError, RunError};
+use crate::upstream::bulkhead::Bulkhead;
+use crate::upstream::pool::Pools;
+
+/// An origin server.
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    /// `host:port`, from the name table.
+    pub(crate) address: String,
+    /// What it gets as `Host`.
+    pub(crate) authority: HeaderValue,
+    pub(crate) limits: Limits,
+    pub(crate) bulkhead: Arc<Bulkhead>,
+    pub(crate) pools: Pools,
+    pub(crate) counters: Counters,
+    pub(crate) clock: SharedClock,
+    /// Whether the last exchange failed: changes are told once, not with every request.
+    failing: AtomicBool,
+}
+
+/// How long each step may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connect: Duration,
+    pub(crate) first_byte: Duration,
+    pub(crate) between_bytes: Duration,
+    pub(crate) total: Duration,
+}
+
+/// What was asked of it and what came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) body_bytes: AtomicU64,
+    pub(crate) connections: AtomicU64,
+    /// In the order of [`FetchError::TOKENS`].
+    pub(crate) errors: [AtomicU64; FetchError::TOKENS.len()],
+}
+
+impl Counters {
+    pub(crate) fn failed(&self, error: &FetchError) {
+        let token = error.token();
+        let counted = FetchError::TOKENS.iter().zip(&self.errors).find(|(name, _)| **name == token);
+        if let Some((_, count)) = counted {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Upstream {
+    /// # Errors
+    /// When its name stands in no name table, or its authority cannot be a field value.
+    pub(crate) fn new(
+        config: &UpstreamConfig,
+        peers: &Peers,
+        cores: usize,
+        clock: &SharedClock,
+    ) -> Result<Arc<Self>, RunError> {
+        let breaks = |rule| RunError::Config {
+            key: "origin.name".to_owned(),
+            value: config.name.to_string(),
+            rule,
+        };
+        let address = peers.get(&config.name).ok_or_else(|| breaks("must stand in [peers]"))?;
+        let authority = config.authority.as_ref().unwrap_or(address).as_str();
+        Ok(Arc::new(Self {
+            name: config.name.to_string(),
+            address: address.to_string(),
+            authority: HeaderValue::from_str(authority)
+                .map_err(|_invalid| breaks("its authority cannot be sent as Host"))?,
+            limits: Limits {
+                connect: config.connect_timeout.get(),
+                first_byte: config.first_byte_timeout.get(),
+                between_bytes: config.between_bytes_timeout.get(),
+                total: config.total_timeout.get(),
+            },
+            bulkhead: Bulkhead::new(config.max_requests.get(), config.max_queue.get()),
+            pools: Pools::new(cores, config.max_idle.get(), config.idle_timeout.get()),
+            counters: Counters::default(),
+            clock: Arc::clone(clock),
+            failing: AtomicBool::new(false),
+        }))
+    }
+
+    /// An exchange failed.
+    pub(crate) fn failed(&self, error: &FetchError) {
+        self.counters.failed(error);
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            warn!(target: "event", origin = self.name, %error, "an origin began to fail");
+        }
+    }
+
+    /// An exchange went well.
+    pub(crate) fn recovered(&self) {
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            info!(target: "event", origin = self.name, "an origin answers again");
+        }
+    }
+}
