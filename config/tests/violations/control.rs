@@ -1,0 +1,117 @@
+//! The rules of a control replica, and of the tokens that every role has.
+
+use meridian_config::control::Control;
+
+use crate::rows::{check, violations};
+
+pub(crate) const CONTROL: &str = r#"
+name = "control-1"
+region = "iad"
+listen = "127.0.0.1:8090"
+data = "state"
+"#;
+
+#[test]
+fn a_replica_stands_alone_for_now() {
+    check::<Control>(
+        CONTROL,
+        &[
+            ("", ""),
+            ("replicas = ['control-1']", ""),
+            (
+                "replicas = ['control-2'] & peers.control-2 = 'a:1'",
+                "must name this replica too, control-1",
+            ),
+            (
+                "replicas = ['control-1', 'control-2'] & peers.control-2 = 'a:1'",
+                "names more than one replica, which is not offered yet",
+            ),
+            ("data = ''", "must be a path, without NUL"),
+            ("listen = '[::]:1'", "must be a loopback address as long as there is no [[token]]"),
+            ("consistency.purges = 'ap'", ""),
+            ("consistency.purges = 'ca'", "must be one of 'cp', 'ap'"),
+        ],
+    );
+}
+
+#[test]
+fn health_and_limits_have_bounds() {
+    check::<Control>(
+        CONTROL,
+        &[
+            ("health.edge_lapse = '10ms'", ""),
+            ("health.edge_lapse = '9ms'", "must be at least 10ms"),
+            ("health.edge_lapse = '3601s'", "must be at most 1h"),
+            ("health.edge_recovery = '0s'", ""),
+            ("health.edge_recovery = '1h'", ""),
+            ("health.edge_recovery = '3601s'", "must be at most 1h"),
+            ("health.edge_expiry = '1001ms'", ""),
+            (
+                "health.edge_expiry = '1s'",
+                "health.edge_expiry = '1s': must be above health.edge_lapse = '1s'",
+            ),
+            ("health.edge_expiry = '365d'", ""),
+            ("health.edge_expiry = '366d'", "must be at most 365d"),
+            ("limits.max_connections = 1000001", "must be at most 1000000"),
+            ("limits.head_size = '1025KiB'", "must be at most 1MiB"),
+            ("limits.head_timeout = '301s'", "must be at most 5m"),
+            ("limits.body_size = '4KiB'", ""),
+            ("limits.body_size = '4095B'", "must be at least 4KiB"),
+            ("limits.body_size = '64MiB'", ""),
+            ("limits.body_size = '65MiB'", "must be at most 64MiB"),
+            ("limits.max_edges = 100000", ""),
+            ("limits.max_edges = 100001", "must be at most 100000"),
+            ("limits.call_timeout = '5m'", ""),
+            ("limits.call_timeout = '301s'", "must be at most 5m"),
+            ("limits.drain_timeout = '3601s'", "must be at most 1h"),
+        ],
+    );
+}
+
+#[test]
+fn tokens_have_a_name_scopes_and_a_file() {
+    let token = |settings: &str| {
+        let whole = "token = [{ name = 'a', scopes = ['edge'], file = 'f' }]";
+        format!("{whole} & {settings}")
+    };
+    let name = |length: usize| token(&format!("token[0].name = '{}'", "n".repeat(length)));
+    let visible = "must be 1-63 visible ASCII characters, without spaces";
+    let long = format!("token[0].name = '{}…: {visible}", "n".repeat(59));
+    let spaced = format!("token[0].name = 'a b': {visible}");
+    check::<Control>(
+        CONTROL,
+        &[
+            (&name(1), ""),
+            (&name(63), ""),
+            (&name(64), &long),
+            (&token("token[0].name = 'a b'"), &spaced),
+            (&token("token[0].scopes = []"), "token[0].scopes = []: must have at least one scope"),
+            (&token("token[0].file = ''"), "token[0].file = '': must be a path, without NUL"),
+            (
+                &token("token[1] = { name = 'a', scopes = ['edge'], file = 'f' }"),
+                "token[1].name = 'a': is there already, at index 0",
+            ),
+            (
+                &token("token[0].scopes = ['edges']"),
+                "token[0].scopes[0] = 'edges': must be one of 'purge', 'publish', 'config', \
+                 'operate', 'edge'; did you mean 'edge'?",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn broken_tokens_are_told_one_by_one() {
+    let tokens = "token = [{ name = 'a', scopes = ['x', 'edge', 1], file = 'f' }, 7, {}]";
+    let found = violations::<Control>(CONTROL, tokens);
+    let keys: Vec<&str> = found.iter().map(|told| told.split([' ', ':']).nth(2).unwrap()).collect();
+    let want = [
+        "token[0].scopes[0]",
+        "token[0].scopes[2]",
+        "token[1]",
+        "token[2].file",
+        "token[2].name",
+        "token[2].scopes",
+    ];
+    assert_eq!(keys, want, "{found:?}");
+}
