@@ -261,3 +261,91 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::SystemTime;
+
+    use meridian_edge_rules::time::Now;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    #[derive(Debug)]
+    struct Set(Mutex<Now>);
+
+    impl Clock for Set {
+        fn now(&self) -> Now {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    /// A connection and the clock that it goes by.
+    #[expect(clippy::disallowed_methods, reason = "any point in time will do")]
+    fn connection() -> (Arc<Set>, Arc<Connection>) {
+        let now = Now { wall: SystemTime::UNIX_EPOCH, mono: Instant::now() };
+        let clock = Arc::new(Set(Mutex::new(now)));
+        let connection = Connection::new(Arc::clone(&clock) as SharedClock, Arc::default(), 2);
+        (clock, connection)
+    }
+
+    impl Set {
+        /// Goes on by so many seconds and says what is overdue then.
+        fn after(&self, seconds: u64, connection: &Connection) -> Option<Overdue> {
+            let mut now = self.0.lock().unwrap();
+            now.mono += Duration::from_secs(seconds);
+            let patience = Patience {
+                head: Duration::from_secs(10),
+                idle: Duration::from_secs(60),
+                send: Duration::from_secs(30),
+                silence: Duration::from_secs(90),
+            };
+            connection.overdue(&patience, now.mono)
+        }
+    }
+
+    #[test]
+    fn a_head_is_timed_from_its_first_byte_however_often_more_comes() {
+        let (clock, connection) = connection();
+        assert_eq!(clock.after(59, &connection), None, "idle until the first byte");
+        connection.read_some();
+        for _ in 0..10 {
+            assert_eq!(clock.after(1, &connection), None);
+            connection.read_some();
+        }
+        assert_eq!(clock.after(1, &connection), Some(Overdue::Head));
+    }
+
+    #[test]
+    fn idleness_begins_again_after_each_request() {
+        let (clock, connection) = connection();
+        connection.read_some();
+        let busy = connection.begin();
+        assert_eq!(clock.after(80, &connection), None, "a request in flight is not idle");
+        drop(busy);
+        assert_eq!(clock.after(60, &connection), None);
+        assert_eq!(clock.after(1, &connection), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_cut_and_one_that_takes_something_is_not() {
+        let (clock, connection) = connection();
+        let _busy = connection.begin();
+        connection.wrote(false);
+        assert_eq!(clock.after(30, &connection), None);
+        connection.wrote(true);
+        connection.wrote(false);
+        assert_eq!(clock.after(30, &connection), None);
+        assert_eq!(clock.after(1, &connection), Some(Overdue::Send));
+    }
+
+    #[test]
+    fn a_request_without_a_byte_in_either_direction_ends_some_day() {
+        let (clock, connection) = connection();
+        connection.read_some();
+        let _busy = connection.begin();
+        assert_eq!(clock.after(90, &connection), None);
+        assert_eq!(clock.after(1, &connection), Some(Overdue::Silence));
+    }
+}

@@ -277,3 +277,126 @@ impl Drop for Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn flow(in_flight: u64, max_kept: u64) -> (Arc<InFlight>, Arc<Flow>) {
+        let bound = InFlight::new(in_flight);
+        (Arc::clone(&bound), Flow::new(bound, max_kept))
+    }
+
+    fn next(reader: &mut Reader) -> Poll<Option<Result<Bytes, BodyError>>> {
+        reader.poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn chunk(text: &'static str) -> Poll<Option<Result<Bytes, BodyError>>> {
+        Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes()))))
+    }
+
+    #[test]
+    fn a_reader_that_joins_late_sees_every_byte() {
+        let (_bound, flow) = flow(100, 100);
+        let mut early = flow.read().unwrap();
+        assert_eq!(flow.push(Bytes::from_static(b"one")), Pushed::Kept);
+        assert_eq!(next(&mut early), chunk("one"));
+        assert!(next(&mut early).is_pending());
+        let mut late = flow.read().unwrap();
+        flow.push(Bytes::from_static(b"two"));
+        flow.end(Ok(()));
+        for text in ["one", "two"] {
+            assert_eq!(next(&mut late), chunk(text));
+        }
+        assert_eq!(next(&mut late), Poll::Ready(None));
+        assert_eq!(next(&mut early), chunk("two"));
+        assert_eq!(next(&mut early), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_ends_every_reader_with_the_error() {
+        let (_bound, flow) = flow(100, 100);
+        let mut reader = flow.read().unwrap();
+        flow.push(Bytes::from_static(b"half"));
+        flow.end(Err(BodyError::Incomplete));
+        flow.end(Ok(())); // the first end counts
+        assert_eq!(next(&mut reader), chunk("half"));
+        assert_eq!(next(&mut reader), Poll::Ready(Some(Err(BodyError::Incomplete))));
+    }
+
+    #[test]
+    fn what_is_too_large_spills_and_takes_no_new_readers() {
+        // kept at the limit, spilled one past it; likewise for the bound of all bodies in flight
+        for (in_flight, max_kept) in [(100, 6), (6, 100)] {
+            let (bound, flow) = flow(in_flight, max_kept);
+            let mut reader = flow.read().unwrap();
+            assert_eq!(flow.push(Bytes::from_static(b"onetwo")), Pushed::Kept);
+            assert_eq!(bound.used(), 6);
+            assert_eq!(flow.push(Bytes::from_static(b"3")), Pushed::Spilled);
+            assert!(flow.whole().is_none());
+            assert!(flow.read().is_none(), "nobody joins a spilled flow");
+            assert_eq!(next(&mut reader), chunk("onetwo"));
+            assert_eq!(next(&mut reader), chunk("3"));
+            assert_eq!(flow.push(Bytes::from_static(b"4")), Pushed::Spilled);
+            assert_eq!(bound.used(), 1, "what everybody has is given back");
+            drop((reader, flow));
+            assert_eq!(bound.used(), 0);
+        }
+    }
+
+    #[test]
+    fn the_pump_waits_for_the_slowest_reader_of_a_spilled_flow_and_for_nobody_else() {
+        let (_bound, flow) = flow(u64::MAX, 0);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut slow = flow.read().unwrap();
+        let big = Bytes::from(vec![0; usize::try_from(WINDOW).unwrap()]);
+        assert_eq!(flow.push(big), Pushed::Spilled);
+        assert!(flow.poll_room(&mut context).is_pending());
+        assert!(next(&mut slow).is_ready());
+        assert_eq!(flow.poll_room(&mut context), Poll::Ready(true));
+        flow.push(Bytes::from(vec![0; usize::try_from(WINDOW).unwrap()]));
+        assert!(flow.poll_room(&mut context).is_pending());
+        drop(slow);
+        assert_eq!(flow.poll_room(&mut context), Poll::Ready(false), "nobody reads any more");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn readers_see_the_body_whatever_the_order_of_events(
+            chunks in proptest::collection::vec(0_u8..20, 1..20),
+            steps in proptest::collection::vec(0_usize..4, 0..80),
+            max_kept in 0_u64..200,
+        ) {
+            let (bound, flow) = flow(150, max_kept);
+            let mut readers: Vec<(Reader, Vec<u8>)> = Vec::new();
+            let mut pushed: Vec<u8> = Vec::new();
+            let mut rest = chunks.iter().enumerate();
+            for step in steps {
+                match step {
+                    0 => if let Some((n, len)) = rest.next() {
+                        let chunk = vec![u8::try_from(n).unwrap(); usize::from(*len)];
+                        pushed.extend(&chunk);
+                        flow.push(chunk.into());
+                    },
+                    1 => readers.extend(flow.read().map(|reader| (reader, Vec::new()))),
+                    _ => for (reader, seen) in &mut readers {
+                        if let Poll::Ready(Some(Ok(chunk))) = next(reader) {
+                            seen.extend(chunk);
+                        }
+                    },
+                }
+            }
+            flow.end(Ok(()));
+            for (reader, seen) in &mut readers {
+                while let Poll::Ready(Some(Ok(chunk))) = next(reader) {
+                    seen.extend(chunk);
+                }
+                proptest::prop_assert_eq!(&*seen, &pushed);
+            }
+            drop((readers, flow));
+            proptest::prop_assert_eq!(bound.used(), 0);
+        }
+    }
+}

@@ -261,3 +261,35 @@ pub(crate) struct Counts {
     pub(crate) bytes: u64,
     pub(crate) evicted: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_compacted_to_its_bytes_and_sliced_where_asked() {
+        let large: Vec<u8> = (0..PIECE * 2 + 10).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let rows: [Vec<Bytes>; 4] = [
+            vec![],
+            vec![Bytes::from_static(b"abc"), Bytes::from_static(b"def")],
+            vec![Bytes::copy_from_slice(&large[..PIECE])],
+            large.chunks(700_001).map(Bytes::copy_from_slice).collect(),
+        ];
+        for chunks in rows {
+            let whole = chunks.concat();
+            let body = StoredBody::compact(&chunks);
+            assert_eq!(body.len(), whole.len() as u64);
+            if let StoredBody::Many { pieces, .. } = &body {
+                assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
+            }
+            let last = whole.len().saturating_sub(1);
+            for (first, last) in [(0, last), (last / 2, last), (last, last), (1, last / 3)] {
+                if first <= last && last < whole.len() {
+                    let range = ByteRange { first: first as u64, last: last as u64 };
+                    let slice: Vec<Bytes> = body.slice(range).into();
+                    assert_eq!(slice.concat(), whole[first..=last], "{first}-{last}");
+                }
+            }
+        }
+    }
+}

@@ -81,7 +81,7 @@ impl Rfc850<'_> {
     fn nearest(&self, now: SystemTime) -> Option<SystemTime> {
         let this_year = 1970 + now.duration_since(UNIX_EPOCH).ok()?.as_secs() / YEAR.as_secs();
         let this_century = this_year / 100 * 100;
-        let latest = now + YEAR * 50;
+        let latest = now.checked_add(YEAR * 50)?;
         [this_century + 100, this_century, this_century - 100].into_iter().find_map(|century| {
             let Self { weekday, day, month, year, time } = self;
             let text = format!("{weekday}, {day} {month} {} {time}", century + year);

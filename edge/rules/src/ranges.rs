@@ -20,7 +20,7 @@ const PART_OVERHEAD: u64 = 80;
 /// Overlapping pairs beyond this are no honest request (RFC 9110 §14.2).
 const MAX_OVERLAPS: usize = 2;
 
-/// A stretch of bytes, both ends included; `first <= last`.
+/// A stretch of bytes, both ends included, so never empty; `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteRange {
     /// Position of the first byte, counted from 0.
@@ -32,7 +32,7 @@ pub struct ByteRange {
 impl ByteRange {
     /// How many bytes.
     pub fn length(self) -> u64 {
-        (self.last - self.first).saturating_add(1)
+        self.last.saturating_sub(self.first).saturating_add(1)
     }
 
     /// `Content-Range` of this range, of `complete_length` bytes in all (RFC 9110 §14.4).

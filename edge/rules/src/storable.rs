@@ -81,26 +81,15 @@ pub fn permitted(
     if policy.honour_client_directives && RequestDirectives::of(request.headers).no_store {
         return Err(NotStorable::RequestNoStore);
     }
-    let understood = is_understood(response.status);
     match response.status {
         StatusCode::PARTIAL_CONTENT => return Err(NotStorable::Partial),
         StatusCode::NOT_MODIFIED => return Err(NotStorable::Status),
         status if status.as_u16() < 200 || status.as_u16() > 599 => {
             return Err(NotStorable::Status);
         }
-        _ if said.must_understand && !understood => return Err(NotStorable::MustUnderstand),
         _ => {}
     }
-    if said.no_store && !(said.must_understand && understood) {
-        return Err(NotStorable::NoStore);
-    }
-    if said.private.is_everything() {
-        return Err(NotStorable::Private);
-    }
-    let shareable = said.public || said.must_revalidate || said.s_maxage.is_some();
-    if request.headers.contains_key(AUTHORIZATION) && !shareable {
-        return Err(NotStorable::Authorization);
-    }
+    allowed(said, response.status, request.headers.contains_key(AUTHORIZATION))?;
     let sets_cookie = response.headers.contains_key(SET_COOKIE) && !is_withheld(&SET_COOKIE, said);
     if sets_cookie && !policy.store_set_cookie {
         return Err(NotStorable::SetCookie);
@@ -108,8 +97,26 @@ pub fn permitted(
     Ok(())
 }
 
+/// What the directives allow; `authorized` says whether the request had `Authorization`.
+pub(crate) fn allowed(
+    said: &CacheControl,
+    status: StatusCode,
+    authorized: bool,
+) -> Result<(), NotStorable> {
+    let understood = is_understood(status);
+    let shareable = said.public || said.must_revalidate || said.s_maxage.is_some(); // §3.5
+    match () {
+        () if said.must_understand && !understood => Err(NotStorable::MustUnderstand),
+        // §5.2.2.3: who understands the status ignores the no-store that is meant for the others.
+        () if said.no_store && !said.must_understand => Err(NotStorable::NoStore),
+        () if said.private.is_everything() => Err(NotStorable::Private),
+        () if authorized && !shareable => Err(NotStorable::Authorization),
+        () => Ok(()),
+    }
+}
+
 /// Whether `no-cache="..."` or `private="..."` names the field, which is then not stored.
-pub(crate) fn is_withheld(name: &HeaderName, said: &CacheControl) -> bool {
+fn is_withheld(name: &HeaderName, said: &CacheControl) -> bool {
     said.no_cache.fields().contains(name) || said.private.fields().contains(name)
 }
 

@@ -9,21 +9,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, SET_COOKIE, VARY,
+    AGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap,
+    SET_COOKIE, VARY,
 };
 
 use crate::age;
 use crate::cache_control::CacheControl;
 use crate::date;
 use crate::exchange::{Exchange, RequestView, ResponseView};
-use crate::freshness::{self, Lifetime, LifetimeSource};
+use crate::freshness::{self, LifetimeSource};
 use crate::hop_by_hop::remove_hop_by_hop;
 use crate::policy::Policy;
 use crate::storable::{self, NotStorable};
 use crate::targeted::Governing;
 use crate::time::Now;
 use crate::validate::{self, Precondition, Validators};
-use crate::vary::Vary;
+use crate::vary::{Vary, VaryAny};
 
 /// The head of a stored response, and what follows from it.
 #[derive(Clone, Debug)]
@@ -49,8 +50,10 @@ pub struct StoredHead {
     pub received: SystemTime,
     /// When it was made (`date_value`).
     pub date: SystemTime,
-    /// Stale use needs an explicit grant that outranks this: `must-revalidate`,
-    /// `proxy-revalidate` or `s-maxage` (§4.2.4).
+    /// Its request had `Authorization`; the response allowed sharing it all the same (§3.5).
+    pub authorized: bool,
+    /// `must-revalidate`, `proxy-revalidate` or `s-maxage`: no stale use at a client's or a site's
+    /// wish (§4.2.4).
     pub must_revalidate: bool,
     /// Never to be reused without successful validation (§5.2.2.4).
     pub no_cache: bool,
@@ -81,9 +84,10 @@ impl StoredHead {
         let governing = Governing::of(response.headers, policy);
         storable::permitted(request, response, &governing.directives, policy)?;
         let vary =
-            Vary::of(request.headers, response.headers).map_err(|_any| NotStorable::VaryAny)?;
+            Vary::of(request.headers, response.headers).map_err(|VaryAny| NotStorable::VaryAny)?;
+        let from = Provenance { vary, authorized: request.headers.contains_key(AUTHORIZATION) };
 
-        let head = Self::settle(response, &governing, vary, policy, times);
+        let head = Self::settle(response, &governing, from, policy, times);
         head.worth_storing(&governing.directives)?;
         Ok(head)
     }
@@ -92,27 +96,27 @@ impl StoredHead {
     fn settle(
         response: &ResponseView<'_>,
         governing: &Governing,
-        vary: Vary,
+        from: Provenance,
         policy: &Policy,
         times: &Exchange,
     ) -> Self {
         let said = &governing.directives;
         let received = times.received.wall;
         let date = age::date_value(response.headers, received);
-        let Lifetime { length, from } =
-            freshness::lifetime(response, governing, policy, date, received);
+        let lifetime = freshness::lifetime(response, governing, policy, date, received);
         let stale = StaleLimits::of(said, policy);
-        let headers = stored_fields(response.headers, said, received);
+        let headers = stored_fields(response.headers, said, date);
         Self {
             status: response.status,
-            vary,
+            vary: from.vary,
             validators: Validators { date: Some(date), ..Validators::of(&headers) },
-            lifetime: length,
-            lifetime_from: from,
+            lifetime: lifetime.length,
+            lifetime_from: lifetime.from,
             initial_age: age::initial_age(response.headers, times),
             arrived: times.received.mono,
             received,
             date,
+            authorized: from.authorized,
             must_revalidate: requires_revalidation(said),
             no_cache: said.no_cache.is_everything(),
             immutable: said.immutable,
@@ -163,29 +167,44 @@ impl StoredHead {
     /// Should the response now forbid storing, the new head may be used only after validation:
     /// let it answer this request, or drop it. `Vary` keeps selecting as it did.
     pub fn freshened(&self, not_modified: &HeaderMap, policy: &Policy, times: &Exchange) -> Self {
-        let mut merged = self.headers.clone();
-        merged.remove(DATE); // the 304 has its own, or has none and counts from its arrival
-        for name in not_modified.keys() {
-            let kept = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, VARY].contains(name)
-                || (*name == SET_COOKIE && !policy.store_set_cookie);
-            if !kept {
-                merged.remove(name);
-                for value in not_modified.get_all(name) {
-                    merged.append(name.clone(), value.clone());
-                }
-            }
-        }
+        let merged = self.merged_with(not_modified, policy);
         let governing = Governing::of(&merged, policy);
         let said = &governing.directives;
         let response = ResponseView { status: self.status, headers: &merged };
-        let mut head = Self::settle(&response, &governing, self.vary.clone(), policy, times);
-        if (said.no_store && !said.must_understand) || said.private.is_everything() {
+        let from = Provenance { vary: self.vary.clone(), authorized: self.authorized };
+        let mut head = Self::settle(&response, &governing, from, policy, times);
+        if storable::allowed(said, self.status, self.authorized).is_err() {
             head.no_cache = true;
             head.stale_while_revalidate = Duration::ZERO;
             head.stale_if_error = Duration::ZERO;
             head.stale_if_disconnected = Duration::ZERO;
         }
         head
+    }
+
+    /// §3.2: fields of the 304 in the place of those stored, except for those that are never
+    /// stored, that describe the stored body, or that select.
+    fn merged_with(&self, not_modified: &HeaderMap, policy: &Policy) -> HeaderMap {
+        let mut update = not_modified.clone();
+        remove_hop_by_hop(&mut update);
+        for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, VARY] {
+            update.remove(name);
+        }
+        if !policy.store_set_cookie {
+            update.remove(SET_COOKIE);
+        }
+        let mut merged = self.headers.clone();
+        merged.remove(DATE); // without one of its own, the 304 counts from its arrival
+        for name in update.keys() {
+            merged.remove(name);
+            for value in update.get_all(name) {
+                // It fails only past what a map can hold, which no limit on heads comes near.
+                if merged.try_append(name.clone(), value.clone()).is_err() {
+                    return merged;
+                }
+            }
+        }
+        merged
     }
 
     /// What the conditions of a client's request come to, answered from this response (§4.3.2).
@@ -195,6 +214,12 @@ impl StoredHead {
         }
         validate::precondition_at_cache(request.method, request.headers, &self.validators)
     }
+}
+
+/// What a stored response keeps of the request that brought it.
+struct Provenance {
+    vary: Vary,
+    authorized: bool,
 }
 
 /// How long past its lifetime a response may be used, by occasion.
@@ -235,7 +260,7 @@ fn requires_revalidation(said: &CacheControl) -> bool {
 }
 
 /// §3.1: what of a response's fields is stored.
-fn stored_fields(response: &HeaderMap, said: &CacheControl, received: SystemTime) -> HeaderMap {
+fn stored_fields(response: &HeaderMap, said: &CacheControl, date: SystemTime) -> HeaderMap {
     let mut headers = response.clone();
     remove_hop_by_hop(&mut headers);
     headers.remove(AGE);
@@ -243,7 +268,7 @@ fn stored_fields(response: &HeaderMap, said: &CacheControl, received: SystemTime
         headers.remove(name);
     }
     // RFC 9110 §6.6.1: whoever stores a response without a readable Date records its arrival.
-    headers.insert(DATE, date::format(age::date_value(response, received)));
+    headers.insert(DATE, date::format(date));
     headers
 }
 

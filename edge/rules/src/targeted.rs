@@ -129,8 +129,9 @@ fn reach(value: &Member) -> Option<Reach> {
     }
 }
 
-/// `max-age=60`, `max-age=60+30` (the second part, a grace, is not used), `no-store`; a directive
-/// for one surrogate (`max-age=60;name`) is not for us. `None` if neither stands there.
+/// `max-age=60`, `max-age=60+30` (the second part, a grace, is not used), `no-store`, and what
+/// RFC 5861 adds; a directive for one surrogate (`max-age=60;name`) is not for us. `None` if it
+/// says neither how long nor not at all.
 fn surrogate(response: &HeaderMap, general: &CacheControl) -> Option<CacheControl> {
     let mut said = CacheControl {
         private: general.private.clone(),
@@ -141,14 +142,22 @@ fn surrogate(response: &HeaderMap, general: &CacheControl) -> Option<CacheContro
     let lines = response.get_all(SURROGATE_CONTROL).iter();
     for member in lines.flat_map(|line| list::members(line.as_bytes())) {
         let text = member.text.to_ascii_lowercase();
-        if text == b"no-store" {
-            said.no_store = true;
-        } else if let Some(age) = text.strip_prefix(b"max-age=")
-            && !age.contains(&b';')
-        {
-            let fresh = age.split(|byte| *byte == b'+').next().unwrap_or_default();
-            let read = delta_seconds(fresh).unwrap_or(Duration::ZERO);
-            said.max_age = Some(said.max_age.map_or(read, |before| before.min(read)));
+        let (name, argument) = match text.iter().position(|byte| *byte == b'=') {
+            Some(at) => (text.get(..at), text.get(at + 1..)),
+            None => (Some(&text[..]), None),
+        };
+        let shorten = |limit: &mut Option<Duration>| {
+            let argument = argument.unwrap_or_default().split(|byte| *byte == b'+').next();
+            let read = argument.and_then(delta_seconds).unwrap_or(Duration::ZERO);
+            *limit = Some(limit.map_or(read, |before| before.min(read)));
+        };
+        match name.unwrap_or_default() {
+            _ if text.contains(&b';') => {}
+            b"no-store" => said.no_store = true,
+            b"max-age" => shorten(&mut said.max_age),
+            b"stale-while-revalidate" => shorten(&mut said.stale_while_revalidate),
+            b"stale-if-error" => shorten(&mut said.stale_if_error),
+            _ => {}
         }
     }
     (said.no_store || said.max_age.is_some()).then_some(said)
