@@ -1,5 +1,7 @@
 //! What holds of every text: reading never panics, and what was written reads back as it was.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a test's verdict")]
+
 use std::fs;
 use std::path::Path;
 
