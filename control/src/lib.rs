@@ -1,1 +1,51 @@
-//! Under construction.
+//! The control plane: which edges there are, how they are, and where clients go.
+//!
+//! - [`run`]: a replica, from a checked configuration to a drained end. [`front`]: the front door,
+//!   a process of its own that follows any replica
+//! - `api` and `api/`: one file per resource. `ledger`: what this replica knows, in memory and on
+//!   disk (`register` pure, `store` on redb). `auth`: who may
+//! - `health`: from beats to states, pure. `steer`: from a place to an edge, pure. `asker`: from
+//!   what a client says to a place
+//! - `server`: accepting, limits, drain. `answer`: problems and JSON. `dial`: asking another node
+//! - `metrics`: every name. `world`: the only clock, randomness and sockets
+//!
+//! # Invariants
+//! - Whatever changes state needs a token or an edge's own secret, and is logged with its name.
+//! - What is acknowledged is on disk, except beats: those are only ever memory.
+//! - A node is dialled by its name through `[peers]`; an address from the network is the last
+//!   resort, and only for an edge's admin listener.
+//!
+//! Absent on purpose: purges, configuration registers and the stream to the edges (`ledger` is
+//! where a store of another engine takes over), and everything about HTTP caching.
+
+mod answer;
+mod api;
+mod asker;
+mod auth;
+mod dial;
+mod health;
+mod ledger;
+mod metrics;
+mod register;
+mod server;
+mod steer;
+mod store;
+mod world;
+
+pub mod error;
+pub mod front;
+pub mod replica;
+
+use meridian_config::control::Control;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::RunError;
+
+/// Runs a replica until `stop` is cancelled and what was in flight is answered or, after
+/// `limits.drain_timeout`, cut.
+///
+/// # Errors
+/// What keeps it from starting (before anything is answered), or a task of its own that failed.
+pub async fn run(config: Control, stop: CancellationToken) -> Result<(), RunError> {
+    replica::bind(config).await?.serve(stop).await
+}

@@ -32,6 +32,13 @@ impl BaseUrl {
         self.0.starts_with("https://")
     }
 
+    /// The port that it names, if it names one.
+    pub fn port(&self) -> Option<u16> {
+        let authority = self.authority();
+        let after_host = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest);
+        after_host.rsplit_once(':')?.1.parse().ok()
+    }
+
     /// Host and, if it has one, port (RFC 3986 §3.2): what `Host` carries.
     pub fn authority(&self) -> &str {
         self.0.split_once("://").map_or("", |(_, authority)| authority)
@@ -134,6 +141,11 @@ mod tests {
             let read = text.parse::<BaseUrl>().ok();
             assert_eq!(read.as_ref().map(BaseUrl::authority), want, "{text:?}");
         }
+        let port = |text: &str| text.parse::<BaseUrl>().unwrap().port();
+        assert_eq!(port("http://a:80"), Some(80));
+        assert_eq!(port("http://a"), None);
+        assert_eq!(port("http://[::1]"), None);
+        assert_eq!(port("http://[::1]:8080"), Some(8080));
         let long = |n: usize| format!("http://{}", "a".repeat(n - 7)).parse::<BaseUrl>();
         assert!(long(MAX_URL).is_ok());
         assert!(long(MAX_URL + 1).is_err());

@@ -121,7 +121,8 @@ pub struct EdgeView {
     pub admin: BaseUrl,
     /// Whether it may be sent clients, as far as its beats tell.
     pub state: EdgeState,
-    /// Milliseconds since its last beat; `null` if this replica has heard none since it started.
+    /// Milliseconds since its last beat. `null`: this replica started so recently that it cannot
+    /// know yet; whoever knew something of the edge before goes on with that.
     pub heard_ms_ago: Option<u64>,
     /// What the operator wants of its region.
     pub intent: Intent,
@@ -252,11 +253,6 @@ pub struct IntentOrder {
     pub state: Intent,
 }
 
-/// Whether `place` lies on Earth: finite, latitude within ±90, longitude within ±180 degrees.
-pub fn is_on_earth(place: Location) -> bool {
-    (-90.0..=90.0).contains(&place.0) && (-180.0..=180.0).contains(&place.1)
-}
-
 fn city<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     if text.len() <= MAX_CITY && !text.chars().any(char::is_control) {
@@ -277,7 +273,7 @@ fn maybe_location<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Location>
 }
 
 fn on_earth<E: de::Error>(place: Location) -> Result<Location, E> {
-    if is_on_earth(place) {
+    if place.is_on_earth() {
         Ok(place)
     } else {
         Err(E::custom("location must be [latitude, longitude], within 90 and 180 degrees of zero"))

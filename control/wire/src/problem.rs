@@ -109,6 +109,8 @@ error_codes! {
     UpstreamBadAnswer = "upstream_bad_answer", 502, "Bad Gateway";
     /// The next node did not answer in time.
     UpstreamTimeout = "upstream_timeout", 504, "Gateway Timeout";
+    /// Not known whether it is done; repeating it does no harm.
+    OutcomeUnknown = "outcome_unknown", 504, "Outcome Unknown";
     /// A limit is reached; later may work.
     Overloaded = "overloaded", 503, "Service Unavailable";
     /// The register has no room for another edge.

@@ -1,0 +1,166 @@
+//! `/v1/edges` and `/v1/edge/{id}/ping`: edges register, beat, leave; what one of them would do.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use meridian_config::shared::Scope;
+use meridian_config::units::{Address, NodeName};
+use meridian_control_wire::problem::{ErrorCode, PROBLEM_JSON};
+use meridian_control_wire::secret::Secret;
+use meridian_control_wire::{Edges, MAX_BEAT, Ping, Registered, Registration};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::answer::{Answer, Refusal, bytes_of, empty, json};
+use crate::api::{body_of, parameter};
+use crate::auth::{Fingerprint, bearer};
+use crate::dial::Link;
+use crate::register::{DeadBeat, millis};
+use crate::replica::Replica;
+use crate::world;
+
+/// `GET /v1/edges`.
+pub(super) fn list(replica: &Replica) -> Answer {
+    let edges = replica.ledger.register().edges(world::now());
+    json(StatusCode::OK, &Edges { edges })
+}
+
+/// `POST /v1/edges`: 201 for a new name, 200 for a known one, whose secret is void from now on.
+pub(super) async fn register(
+    replica: &Replica,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let token = replica.tokens.authorize(request.headers(), Scope::Edge)?.to_owned();
+    let registration: Registration = body_of(replica, request).await?;
+    let secret = new_secret()?;
+    let (id, region) = (registration.name.clone(), registration.region.clone());
+    let url = registration.url.clone();
+    let known = replica.ledger.enrol(registration, Fingerprint::of(secret.expose())).await?;
+    replica.metrics.registrations.inc();
+    tracing::info!(token, edge = %id, %region, %url, known, "edge registered");
+    let status = if known { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(json(status, &Registered { id, secret, beat_ms: beat_ms(replica) }))
+}
+
+/// Four beats in a lapse: three may be lost before an edge counts as gone.
+fn beat_ms(replica: &Replica) -> u64 {
+    millis(replica.config.health.edge_lapse.get() / 4).clamp(1, millis(MAX_BEAT))
+}
+
+fn new_secret() -> Result<Secret, Refusal> {
+    let text: String = world::random_key().iter().map(|byte| format!("{byte:02x}")).collect();
+    Secret::new(text).map_err(|rule| Refusal::new(ErrorCode::Internal, rule))
+}
+
+/// `POST /v1/edge/{id}/ping`.
+pub(super) async fn ping(
+    replica: &Replica,
+    id: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let secret = bearer(request.headers())?.to_owned();
+    let ping: Ping = body_of(replica, request).await?;
+    let beaten = replica.ledger.register().beat(id, &secret, ping, world::now());
+    match beaten {
+        Ok(true) => replica.metrics.beats.inc(),
+        Ok(false) => replica.metrics.late_beats.inc(),
+        Err(DeadBeat::UnknownEdge) => {
+            let detail = "no edge of this name is registered here: it has to register again";
+            return Err(Refusal::new(ErrorCode::UnknownEdge, detail));
+        }
+        Err(DeadBeat::WrongSecret) => {
+            let detail = "this is not the secret of the latest registration under this name";
+            return Err(Refusal::new(ErrorCode::Forbidden, detail));
+        }
+    };
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `DELETE /v1/edges/{id}`. An edge that lives registers again at its next beat: stop it first.
+pub(super) async fn strike(
+    replica: &Replica,
+    id: &str,
+    headers: &HeaderMap,
+) -> Result<Answer, Refusal> {
+    let token = replica.tokens.authorize(headers, Scope::Operate)?;
+    let name: NodeName = id.parse().map_err(|_rule: String| unknown(id))?;
+    let struck = replica.ledger.strike(name).await?.ok_or_else(|| unknown(id))?;
+    tracing::info!(token, edge = %struck.name, region = %struck.region, "edge removed");
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn unknown(id: &str) -> Refusal {
+    Refusal::new(ErrorCode::NotFound, format!("no edge {id} is registered"))
+}
+
+/// `GET /v1/edges/{id}/explain?url=U`: what that edge says of `U`.
+///
+/// Asked at the address that `[peers]` has for its name, else at the one that it registered with.
+pub(super) async fn explain(
+    replica: &Replica,
+    id: &str,
+    query: Option<&str>,
+) -> Result<Answer, Refusal> {
+    let url = parameter(query, "url").ok_or_else(|| {
+        Refusal::new(ErrorCode::BadRequest, "the parameter url is missing: ?url=U")
+    })??;
+    let registration = {
+        let register = replica.ledger.register();
+        register.member(id).ok_or_else(|| unknown(id))?.registration.clone()
+    };
+    let address = match replica.config.peers.get(id) {
+        Some(address) => address.clone(),
+        None => registered_address(&registration)?,
+    };
+    let target = format!("/v1/explain?url={}", utf8_percent_encode(&url, NON_ALPHANUMERIC));
+    let limits = &replica.config.limits;
+    // Less than the whole call may take, so that it is this that is told.
+    let patience = limits.call_timeout.get().mul_f64(0.8);
+    let asked = async {
+        let mut link = Link::to(&address).await?;
+        link.get(&target, limits.body_size.to_usize()).await
+    };
+    match tokio::time::timeout(patience, asked).await {
+        Ok(Ok(answer)) => passed_on(id, answer),
+        Ok(Err(error)) => {
+            tracing::warn!(edge = id, %error, "an edge gave no explanation");
+            let code = if error.is_too_large() {
+                ErrorCode::UpstreamBadAnswer
+            } else {
+                ErrorCode::UpstreamUnreachable
+            };
+            Err(Refusal::new(code, format!("edge {id} gave no usable answer at its admin address")))
+        }
+        Err(_elapsed) => {
+            let detail = format!("edge {id} did not answer within {patience:?}");
+            Err(Refusal::new(ErrorCode::UpstreamTimeout, detail))
+        }
+    }
+}
+
+fn registered_address(registration: &Registration) -> Result<Address, Refusal> {
+    let admin = &registration.admin;
+    let with_port = if admin.port().is_some() {
+        admin.authority().to_owned()
+    } else {
+        format!("{}:80", admin.authority())
+    };
+    with_port.parse().ok().filter(|_| !admin.is_https()).ok_or_else(|| {
+        let detail = format!("{admin}: only http is offered towards an edge's admin listener");
+        Refusal::new(ErrorCode::NotOffered, detail)
+    })
+}
+
+/// What an edge said, as far as it is JSON: nothing else comes from its admin listener.
+fn passed_on(id: &str, answer: Response<bytes::Bytes>) -> Result<Answer, Refusal> {
+    let kind = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let media_type = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let kind = if media_type.eq_ignore_ascii_case(b"application/json") {
+        HeaderValue::from_static("application/json")
+    } else if media_type.eq_ignore_ascii_case(PROBLEM_JSON.as_bytes()) {
+        HeaderValue::from_static(PROBLEM_JSON)
+    } else {
+        let detail = format!("edge {id} answered {} without JSON", answer.status());
+        return Err(Refusal::new(ErrorCode::UpstreamBadAnswer, detail));
+    };
+    Ok(bytes_of(answer.status(), kind, answer.into_body()))
+}

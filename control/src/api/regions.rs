@@ -1,0 +1,34 @@
+//! `/v1/regions`: how regions are, and what operators want of them.
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use meridian_config::shared::Scope;
+use meridian_config::units::Region;
+use meridian_control_wire::problem::ErrorCode;
+use meridian_control_wire::{IntentOrder, Regions};
+
+use crate::answer::{Answer, Refusal, json};
+use crate::api::body_of;
+use crate::replica::Replica;
+use crate::world;
+
+/// `GET /v1/regions`.
+pub(super) fn list(replica: &Replica) -> Answer {
+    let regions = replica.ledger.register().regions(world::now());
+    json(StatusCode::OK, &Regions { regions })
+}
+
+/// `PUT /v1/regions/{r}/intent`: answered with the region once it is durable.
+pub(super) async fn intend(
+    replica: &Replica,
+    label: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let token = replica.tokens.authorize(request.headers(), Scope::Operate)?.to_owned();
+    let unknown = || Refusal::new(ErrorCode::NotFound, format!("no region {label} is known"));
+    let region: Region = label.parse().map_err(|_rule: String| unknown())?;
+    let order: IntentOrder = body_of(replica, request).await?;
+    let view = replica.ledger.intend(region, order.state).await?.ok_or_else(unknown)?;
+    tracing::info!(token, region = label, intent = order.state.token(), "region intent set");
+    Ok(json(StatusCode::OK, &view))
+}
