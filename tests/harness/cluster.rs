@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::client::{Client, Reply};
-use crate::process::{Ended, Process, Signal, all_gone, runs_meridian, send};
+use crate::process::{Ended, Process, Signal, all_gone, children, runs_meridian, send};
 use crate::wait::{PATIENCE, eventually, soon};
 
 /// How long a cluster may take to be ready. Far above what it takes: the machine may be busy.
@@ -18,7 +18,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 pub struct Cluster {
     up: Process,
     dir: PathBuf,
-    /// Every process that `cluster.json` has named so far.
+    /// Every process that `up` had as a child when the harness looked.
     seen: Vec<u32>,
     _home: TempDir,
 }
@@ -54,8 +54,8 @@ pub struct Node {
     /// Its admin listener, if it has one of its own.
     #[serde(default)]
     pub admin: Option<String>,
-    /// Its process.
-    pub pid: u32,
+    /// Its process; none if it is somebody else's.
+    pub pid: Option<u32>,
 }
 
 impl Node {
@@ -92,22 +92,23 @@ impl Cluster {
             read(&self.dir.join("cluster.json"))
         })
         .await;
-        self.see(&file);
+        self.see();
+        let named: Vec<u32> = file.nodes().filter_map(|node| node.pid).collect();
+        let all_seen = named.iter().all(|pid| self.seen.contains(pid));
+        assert!(all_seen, "{named:?} in cluster.json, but {:?} are children", self.seen);
     }
 
     /// What `cluster.json` says now.
-    pub fn file(&mut self) -> ClusterFile {
-        let file = read(&self.dir.join("cluster.json")).expect("cluster.json is there");
-        self.see(&file);
-        file
+    pub fn file(&self) -> ClusterFile {
+        read(&self.dir.join("cluster.json")).expect("cluster.json is there")
     }
 
-    fn see(&mut self, file: &ClusterFile) {
-        for node in file.nodes() {
-            if !self.seen.contains(&node.pid) {
-                self.seen.push(node.pid);
-            }
-        }
+    /// Remembers the processes that `up` has now.
+    fn see(&mut self) {
+        let now = children(self.up.pid());
+        self.seen.extend(now);
+        self.seen.sort_unstable();
+        self.seen.dedup();
     }
 
     /// Its folder, for `--dir`.
@@ -121,18 +122,18 @@ impl Cluster {
     }
 
     /// The first edge of a region.
-    pub fn edge(&mut self, region: &str) -> Node {
+    pub fn edge(&self, region: &str) -> Node {
         let edges = self.file().edges;
         edges.into_iter().find(|edge| edge.region == region).unwrap()
     }
 
     /// The token of all scopes.
-    pub fn token(&mut self) -> String {
+    pub fn token(&self) -> String {
         std::fs::read_to_string(self.file().token_file).unwrap().trim().to_owned()
     }
 
     /// Asks the origin's own count of requests for `path`, or for all paths.
-    pub async fn origin_requests(&mut self, path: Option<&str>) -> u64 {
+    pub async fn origin_requests(&self, path: Option<&str>) -> u64 {
         let origin = self.file().origins.first().unwrap().clone();
         let query = path.map(|path| format!("?path={path}")).unwrap_or_default();
         let counted = Client::get(&format!("{}/v1/requests{query}", origin.admin())).await.json();
@@ -140,17 +141,30 @@ impl Cluster {
     }
 
     /// Sets the faults of the origin.
-    pub async fn set_faults(&mut self, faults: serde_json::Value) -> Reply {
+    pub async fn set_faults(&self, faults: serde_json::Value) -> Reply {
         let origin = self.file().origins.first().unwrap().clone();
         let body = serde_json::json!({ "faults": faults }).to_string();
         Client::put_json(&format!("{}/v1/faults", origin.admin()), &body, None).await
     }
 
     /// Kills a node with SIGKILL, as `kill -9` does, and says what it was.
-    pub fn kill(&mut self, name: &str) -> Node {
+    pub fn kill(&self, name: &str) -> Node {
         let node = self.file().node(name);
-        send(node.pid, Signal::KILL);
+        send(node.pid.unwrap(), Signal::KILL);
         node
+    }
+
+    /// The process of the front door: the child that no entry of `cluster.json` names.
+    pub fn front_pid(&self) -> Option<u32> {
+        let named: Vec<u32> = self.file().nodes().filter_map(|node| node.pid).collect();
+        children(self.up.pid()).into_iter().find(|pid| !named.contains(pid))
+    }
+
+    /// Kills the front door with SIGKILL and says which process it was.
+    pub fn kill_front(&self) -> u32 {
+        let pid = self.front_pid().expect("the front door runs");
+        send(pid, Signal::KILL);
+        pid
     }
 
     /// Waits until a node that was killed is there again, as another process and at the same
@@ -163,14 +177,14 @@ impl Cluster {
         })
         .await;
         assert_eq!((&node.url, &node.admin), (&killed.url, &killed.admin), "{}", killed.name);
-        let file = self.file();
-        self.see(&file);
+        self.see();
         node
     }
 
     /// Ends the cluster with a signal, checks that nothing of it is left, and says what `up` said.
     pub async fn stop(mut self, signal: Signal) -> Ended {
         let file = self.file();
+        self.see();
         self.up.signal(signal);
         let ended = self.up.end().await;
         all_gone(&self.seen).await;
@@ -182,6 +196,7 @@ impl Cluster {
     /// Kills `up` itself with SIGKILL and waits until its children have ended by themselves.
     pub async fn orphan(mut self) {
         let file = self.file();
+        self.see();
         self.up.signal(Signal::KILL);
         self.up.end().await;
         all_gone(&self.seen).await;
@@ -216,10 +231,8 @@ impl ClusterFile {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(file) = read(&self.dir.join("cluster.json")) {
-            self.see(&file);
-        }
         if self.up.runs() {
+            self.see();
             self.up.signal(Signal::TERM);
         }
         let ended = soon(PATIENCE, || !self.up.runs());

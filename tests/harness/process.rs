@@ -131,11 +131,33 @@ pub fn send(pid: u32, signal: Signal) {
 /// Whether a process of that id runs `meridian`. A zombie that nobody has waited for does not: it
 /// has ended. An id that another program has taken over does not either.
 pub fn runs_meridian(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // `pid (name) state ...`; the name may hold anything but ends at the last parenthesis.
-    let Some((name, rest)) = stat.rsplit_once(')') else { return false };
-    let zombie = rest.trim_start().starts_with(['Z', 'X']);
-    name.ends_with("(meridian") && !zombie
+    stat(pid).is_some_and(|stat| stat.name == "meridian" && !stat.ended)
+}
+
+/// The processes that `parent` has started and that have not ended.
+pub fn children(parent: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent && !stat.ended)).collect()
+}
+
+/// What `/proc/PID/stat` says: proc_pid_stat(5).
+struct Stat {
+    name: String,
+    ended: bool,
+    parent: u32,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // `pid (name) state ppid ...`; the name may hold anything but ends at the last parenthesis.
+    let (head, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    Some(Stat {
+        name: head.split_once('(')?.1.to_owned(),
+        ended: matches!(fields.next()?, "Z" | "X"),
+        parent: fields.next()?.parse().ok()?,
+    })
 }
 
 /// Waits until none of these processes runs any more.
