@@ -358,3 +358,142 @@ fn unescape(quoted: &[u8]) -> Argument<'_> {
     }
     Argument::Quoted(Cow::Owned(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{headers, secs};
+
+    fn said(lines: &[&str]) -> CacheControl {
+        let text = lines.iter().map(|line| format!("Cache-Control: {line}\n")).collect::<String>();
+        CacheControl::of(&headers(&text))
+    }
+
+    #[test]
+    fn lifetimes_are_read_in_both_forms_and_what_cannot_be_read_is_zero() {
+        let rows: [(&[&str], Option<u64>); 24] = [
+            (&[], None),
+            (&[""], None),
+            (&["max-age=60"], Some(60)),
+            (&["MaX-aGe=60"], Some(60)), // §5.2: names are case-insensitive
+            (&["max-age=\"60\""], Some(60)),
+            (&["max-age=\"6\\0\""], Some(60)), // RFC 9110 §5.6.4
+            (&["max-age=99999999999"], Some(1 << 31)), // §1.2.2
+            (&["foo, ,, max-age=60 , bar=1"], Some(60)),
+            (&["foo", "max-age=60"], Some(60)),
+            (&["max-age=60, max-age=1"], Some(1)), // §4.2.1: the shortest is on the safe side
+            (&["max-age=1", "max-age=60"], Some(1)),
+            (&["x=\"max-age=60\""], None),
+            (&["x=\"max-age=60\", max-age=1"], Some(1)),
+            (&["x=\"\\\", max-age=60\""], None),
+            (&["max-age"], Some(0)),
+            (&["max-age="], Some(0)),
+            (&["max-age=-1"], Some(0)),
+            (&["max-age='60'"], Some(0)),
+            (&["max-age=60.0"], Some(0)),
+            (&["max-age =60"], Some(0)),
+            (&["max-age= 60"], Some(0)),
+            (&["max-age 60"], Some(0)),
+            (&["max-age=60; x=1"], Some(0)),   // not a comma
+            (&["x=\"y, max-age=60"], Some(0)), // quotes that never close
+        ];
+        for (lines, want) in rows {
+            assert_eq!(said(lines).max_age, want.map(secs), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_forbids_is_heard_malformed_too_and_what_allows_is_not() {
+        let rows = [
+            // field, no-store, private, no-cache, public
+            ("no-store", true, false, false, false),
+            ("NO-STORE, Private, no-CACHE, PUBLIC", true, true, true, true),
+            ("no-store=1", true, false, false, false),
+            ("no-store=\"x\"", true, false, false, false),
+            ("no-store foo", true, false, false, false),
+            ("public=1", false, false, false, false),
+            ("private=x", false, true, false, false),
+            ("private=\"\"", false, true, false, false),
+            ("no-cache=\"b c\"", false, false, true, false),
+            ("max-age=1; private", false, true, false, false),
+            ("x=\"y, no-store, private, public", true, true, false, false),
+            ("x=\"no-store, private\"", false, false, false, false),
+            ("no-storefoo, xprivate", false, false, false, false),
+        ];
+        for (field, no_store, private, no_cache, public) in rows {
+            let said = said(&[field]);
+            assert_eq!(said.no_store, no_store, "no-store of {field:?}");
+            assert_eq!(said.private.is_everything(), private, "private of {field:?}");
+            assert_eq!(said.no_cache.is_everything(), no_cache, "no-cache of {field:?}");
+            assert_eq!(said.public, public, "public of {field:?}");
+        }
+    }
+
+    #[test]
+    fn named_fields_add_up_until_a_bare_directive_takes_everything() {
+        let rows: [(&str, Option<&[&str]>); 5] = [
+            ("no-cache=\"Set-Cookie\"", Some(&["set-cookie"])),
+            ("no-cache=\"A, b\", no-cache=\"c\"", Some(&["a", "b", "c"])),
+            ("no-cache=\"a\", no-cache", None),
+            ("no-cache, no-cache=\"a\"", None),
+            ("max-age=1", Some(&[])),
+        ];
+        for (field, want) in rows {
+            let reach = said(&[field]).no_cache;
+            assert_eq!(reach.is_everything(), want.is_none(), "{field:?}");
+            assert_eq!(reach.fields(), want.unwrap_or_default(), "{field:?}");
+        }
+    }
+
+    #[test]
+    fn every_directive_of_a_response_has_its_place() {
+        let all = said(&["s-maxage=1, must-revalidate, proxy-revalidate, must-understand, \
+             no-transform, immutable, stale-while-revalidate=2, stale-if-error=3"]);
+        let want = CacheControl {
+            s_maxage: Some(secs(1)),
+            must_revalidate: true,
+            proxy_revalidate: true,
+            must_understand: true,
+            no_transform: true,
+            immutable: true,
+            stale_while_revalidate: Some(secs(2)),
+            stale_if_error: Some(secs(3)),
+            ..CacheControl::default()
+        };
+        assert_eq!(all, want);
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_gets_the_stricter_reading() {
+        let asked = |text: &str| RequestDirectives::of(&headers(text));
+        let none = RequestDirectives::default();
+        let rows = [
+            ("", none),
+            ("Cache-Control: no-cache", RequestDirectives { no_cache: true, ..none }),
+            ("Cache-Control: no-store", RequestDirectives { no_store: true, ..none }),
+            ("Cache-Control: Only-If-Cached", RequestDirectives { only_if_cached: true, ..none }),
+            ("Cache-Control: max-age=5", RequestDirectives { max_age: Some(secs(5)), ..none }),
+            ("Cache-Control: max-age=x", RequestDirectives { max_age: Some(secs(0)), ..none }),
+            ("Cache-Control: min-fresh=5", RequestDirectives { min_fresh: Some(secs(5)), ..none }),
+            (
+                "Cache-Control: min-fresh=x",
+                RequestDirectives { min_fresh: Some(Duration::MAX), ..none },
+            ),
+            (
+                "Cache-Control: max-stale",
+                RequestDirectives { max_stale: Some(secs(1 << 31)), ..none },
+            ),
+            (
+                "Cache-Control: max-stale=5, max-stale",
+                RequestDirectives { max_stale: Some(secs(5)), ..none },
+            ),
+            ("Cache-Control: max-stale=x", none),
+            ("Pragma: x, No-Cache", RequestDirectives { no_cache: true, ..none }), // §5.4
+            ("Pragma: no-cache\nCache-Control: x", none),
+            ("Pragma: no-cachex", none),
+        ];
+        for (request, want) in rows {
+            assert_eq!(asked(request), want, "{request:?}");
+        }
+    }
+}

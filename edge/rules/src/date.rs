@@ -89,3 +89,72 @@ impl Rfc850<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::wall;
+
+    #[test]
+    fn three_forms_in_any_case_and_nothing_else_are_dates() {
+        let rows = [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)), // IMF-fixdate
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)), // RFC 850
+            ("Sun Nov  6 08:49:37 1994", Some(784_111_777)),      // asctime
+            ("SUN, 06 nov 1994 08:49:37 gMT", Some(784_111_777)), // §4.2
+            ("sunday, 06-NOV-94 08:49:37 gmt", Some(784_111_777)),
+            ("SUN NOV  6 08:49:37 1994", Some(784_111_777)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Mon, 06 Nov 1994 08:49:37 GMT", None), // it was a Sunday
+            ("Sun, 06 Nov 1994 08:49:37 UTC", None),
+            ("Sun, 06 Nov 1994 08:49:37 +0000", None),
+            ("Sun, 06 Nov 94 08:49:37 GMT", None),
+            ("Sun 06 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06  Nov  1994 08:49:37 GMT", None),
+            ("Sun, 06-Nov-1994 08:49:37 GMT", None),
+            ("Sun, 06-Nov-94 08:49:37 GMT", None), // RFC 850 writes the weekday out
+            ("Sun, 06 Nov 1994 08.49.37 GMT", None),
+            ("Sun, 06 Nov 1994 8:49:37 GMT", None),
+            ("Sun, 31 Feb 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 24:49:37 GMT", None),
+            ("0", None),
+            ("-1", None),
+            ("", None),
+        ];
+        for (text, want) in rows {
+            let read = parse(text.as_bytes())
+                .map(|time| time.duration_since(UNIX_EPOCH).unwrap().as_secs());
+            assert_eq!(read, want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_two_digit_year_is_at_most_fifty_years_ahead() {
+        let year = |time: Option<SystemTime>| {
+            time.map(|time| httpdate::fmt_http_date(time).split(' ').nth(3).unwrap().to_owned())
+        };
+        let rows = [
+            ("Thursday, 18-Aug-50 02:01:18 GMT", Some("2050")),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some("1994")),
+            ("Saturday, 13-Nov-77 00:00:00 GMT", Some("2077")), // 50 years less a day ahead
+            ("Wednesday, 01-Dec-77 00:00:00 GMT", None),        // a Wednesday in 2077, not 1977
+            ("Thursday, 01-Dec-77 00:00:00 GMT", Some("1977")),
+        ];
+        for (text, want) in rows {
+            assert_eq!(year(parse_at(text.as_bytes(), wall(0))).as_deref(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times_out_of_range_are_formatted_as_the_nearest_date() {
+        let rows = [
+            (UNIX_EPOCH, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (UNIX_EPOCH - Duration::from_secs(1), "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (UNIX_EPOCH + LAST, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (UNIX_EPOCH + LAST + YEAR, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ];
+        for (time, want) in rows {
+            assert_eq!(format(time), want);
+        }
+    }
+}

@@ -152,3 +152,127 @@ fn heuristic(
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{headers, secs, wall};
+
+    fn lifetime_of(status: u16, response: &str, policy: &Policy) -> (u64, LifetimeSource) {
+        let headers = headers(response);
+        let response =
+            ResponseView { status: StatusCode::from_u16(status).unwrap(), headers: &headers };
+        let governing = Governing::of(&headers, policy);
+        let Lifetime { length, from } = lifetime(&response, &governing, policy, wall(0), wall(0));
+        (length.as_secs(), from)
+    }
+
+    #[test]
+    fn cdn_cache_control_wins_over_s_maxage_over_max_age_over_expires() {
+        let rows = [
+            (
+                "CDN-Cache-Control: max-age=1\nCache-Control: s-maxage=2, max-age=3",
+                (1, LifetimeSource::Targeted),
+            ),
+            (
+                "Surrogate-Control: max-age=9\nCache-Control: s-maxage=2",
+                (9, LifetimeSource::Surrogate),
+            ),
+            ("Cache-Control: s-maxage=2, max-age=3\nExpires: @4", (2, LifetimeSource::SMaxage)),
+            ("Cache-Control: s-maxage=20, max-age=3", (20, LifetimeSource::SMaxage)),
+            ("Cache-Control: max-age=3\nExpires: @4", (3, LifetimeSource::MaxAge)),
+            ("Cache-Control: max-age=3\nExpires: 0", (3, LifetimeSource::MaxAge)), // §5.3
+            ("Cache-Control: max-age=0\nExpires: @4", (0, LifetimeSource::MaxAge)),
+            ("Cache-Control: max-age=x\nExpires: @4", (0, LifetimeSource::MaxAge)),
+            ("Cache-Control: public\nExpires: @4", (4, LifetimeSource::Expires)),
+            // RFC 9213 §2.1: Expires is replaced as well, in both directions.
+            ("CDN-Cache-Control: public\nExpires: @4", (0, LifetimeSource::Unsaid)),
+            ("CDN-Cache-Control: max-age=7\nExpires: @-4", (7, LifetimeSource::Targeted)),
+        ];
+        for (response, want) in rows {
+            assert_eq!(lifetime_of(200, response, &Policy::cdn()), want, "{response:?}");
+        }
+    }
+
+    #[test]
+    fn expires_that_is_past_repeated_or_unreadable_is_zero_and_not_unsaid() {
+        let rows = [
+            ("Expires: @100", 100),
+            ("Expires: @0", 0),
+            ("Expires: @-100", 0),
+            ("Expires: 0", 0),
+            ("Expires: -1", 0),
+            ("Expires: tomorrow", 0),
+            ("Expires:", 0),
+            ("Expires: @100\nExpires: @100", 0),
+            ("Expires: Thu, 18 Aug 2050 02:01:18 UTC", 0),
+            ("Expires: Mon, 01 Jan 9999 00:00:00 GMT", 0), // it is a Friday
+            ("Expires: Fri, 01 Jan 9999 00:00:00 GMT", 1 << 31),
+            ("Expires: sunday, 14-NOV-27 00:01:00 gmt", 60),
+            ("Expires: Sun Nov 14 00:01:00 2027", 60),
+        ];
+        for (response, want) in rows {
+            let response = format!("{response}\nLast-Modified: @-1000");
+            let want = (want, LifetimeSource::Expires);
+            assert_eq!(lifetime_of(200, &response, &Policy::cdn()), want, "{response:?}");
+        }
+    }
+
+    #[test]
+    fn a_heuristic_takes_a_tenth_up_to_its_cap_where_nothing_is_said() {
+        let day = 86_400;
+        let rows = [
+            ("Last-Modified: @-1000", 100, LifetimeSource::Heuristic),
+            ("Last-Modified: @-36000", 3600, LifetimeSource::Heuristic),
+            ("Last-Modified: @-36010", 3600, LifetimeSource::Heuristic), // capped
+            ("Last-Modified: @0", 0, LifetimeSource::Heuristic),
+            ("Last-Modified: @50", 0, LifetimeSource::Heuristic), // modified in the future
+            ("Last-Modified: long ago", 0, LifetimeSource::Unsaid),
+            ("ETag: \"a\"", 0, LifetimeSource::Unsaid),
+            ("Last-Modified: @-1000\nCache-Control: foo", 100, LifetimeSource::Heuristic),
+            ("Last-Modified: @-1000\nCache-Control: max-age=1", 1, LifetimeSource::MaxAge),
+        ];
+        for (response, want, from) in rows {
+            assert_eq!(lifetime_of(200, response, &Policy::cdn()), (want, from), "{response:?}");
+        }
+        let old = "Last-Modified: @-100000000";
+        assert_eq!(lifetime_of(200, old, &Policy::rfc()).0, day);
+        let off = Policy { heuristic_fraction: 0.0, ..Policy::cdn() };
+        assert_eq!(lifetime_of(200, old, &off), (0, LifetimeSource::Unsaid));
+        for odd in [f64::NAN, -1.0, f64::NEG_INFINITY] {
+            let odd = Policy { heuristic_fraction: odd, ..Policy::cdn() };
+            assert_eq!(lifetime_of(200, old, &odd), (0, LifetimeSource::Unsaid));
+        }
+    }
+
+    #[test]
+    fn heuristics_hold_for_exactly_the_statuses_that_are_cacheable_by_default() {
+        let by_default = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
+        let response = "Last-Modified: @-1000";
+        for status in 200..600 {
+            let from = lifetime_of(status, response, &Policy::rfc()).1;
+            let want = by_default.contains(&status);
+            assert_eq!(from == LifetimeSource::Heuristic, want, "{status}");
+            // §4.2.2: or where the response is marked as cacheable.
+            let marked = format!("{response}\nCache-Control: public");
+            let from = lifetime_of(status, &marked, &Policy::rfc()).1;
+            assert_eq!(from, LifetimeSource::Heuristic, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_default_lifetime_comes_last_and_only_for_those_statuses() {
+        let policy = Policy { default_lifetime: Some(secs(30)), ..Policy::cdn() };
+        let rows = [
+            (200, "", (30, LifetimeSource::Default)),
+            (404, "", (30, LifetimeSource::Default)),
+            (500, "", (0, LifetimeSource::Unsaid)),
+            (302, "", (0, LifetimeSource::Unsaid)),
+            (200, "Last-Modified: @-1000", (100, LifetimeSource::Heuristic)),
+            (200, "Cache-Control: max-age=0", (0, LifetimeSource::MaxAge)),
+        ];
+        for (status, response, want) in rows {
+            assert_eq!(lifetime_of(status, response, &policy), want, "{status} {response:?}");
+        }
+    }
+}

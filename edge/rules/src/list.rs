@@ -72,3 +72,48 @@ pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
 pub(crate) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_within_quotes_do_not_split() {
+        let rows: [(&str, &[&str], bool); 7] = [
+            ("a, b ,c", &["a", "b", "c"], true),
+            ("", &[""], true),
+            ("a,,b,", &["a", "", "b", ""], true),
+            (r#"a="x, y", b"#, &[r#"a="x, y""#, "b"], true),
+            (r#"a="x\", y", b"#, &[r#"a="x\", y""#, "b"], true),
+            (r#"a="x, b"#, &[r#"a="x, b"#], false),
+            (r"a\,b", &[r"a\", "b"], true), // no escapes outside quotes
+        ];
+        for (line, want, closed) in rows {
+            let got = members(line.as_bytes()).collect::<Vec<_>>();
+            let texts = got.iter().map(|m| str::from_utf8(m.text).unwrap()).collect::<Vec<_>>();
+            assert_eq!(texts, want, "{line:?}");
+            assert_eq!(got.iter().all(|member| member.closed), closed, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn delta_seconds_are_digits_and_saturate() {
+        let rows: [(&str, Option<u64>); 12] = [
+            ("0", Some(0)),
+            ("003600", Some(3600)),
+            ("2147483647", Some(2_147_483_647)),
+            ("2147483648", Some(2_147_483_648)),
+            ("2147483649", Some(2_147_483_648)),
+            ("99999999999999999999999999", Some(2_147_483_648)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.0", None),
+            ("1a", None),
+            (" 1", None),
+        ];
+        for (text, want) in rows {
+            assert_eq!(delta_seconds(text.as_bytes()).map(|d| d.as_secs()), want, "{text:?}");
+        }
+    }
+}

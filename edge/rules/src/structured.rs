@@ -193,3 +193,65 @@ impl Parser<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Option<Vec<(String, Member)>> {
+        let lines = lines.iter().map(|l| HeaderValue::from_bytes(l.as_bytes()).unwrap());
+        dictionary(lines.collect::<Vec<_>>().iter())
+    }
+
+    fn item(bare: Bare) -> Member {
+        Member::Item(bare)
+    }
+
+    #[test]
+    fn a_dictionary_is_read_to_its_last_byte_or_not_at_all() {
+        let rows: [(&[&str], Option<&[(&str, Member)]>); 22] = [
+            (&[""], Some(&[])),
+            (&["a"], Some(&[("a", item(Bare::Boolean(true)))])),
+            (&["a=?0"], Some(&[("a", item(Bare::Boolean(false)))])),
+            (&["a=-12"], Some(&[("a", item(Bare::Integer(-12)))])),
+            (
+                &["a=1", "b=2"],
+                Some(&[("a", item(Bare::Integer(1))), ("b", item(Bare::Integer(2)))]),
+            ),
+            (&["a=1, a=2"], Some(&[("a", item(Bare::Integer(2)))])), // the last counts
+            (
+                &["a=1;x;y=\"z\" ,\tb"],
+                Some(&[("a", item(Bare::Integer(1))), ("b", item(Bare::Boolean(true)))]),
+            ),
+            (&["a=tok/en:*"], Some(&[("a", item(Bare::Token("tok/en:*".into())))])),
+            (&[r#"a="q \"\\""#], Some(&[("a", item(Bare::String(r#"q "\"#.into())))])),
+            (&["a=(1 \"b\";c  d);e"], Some(&[("a", Member::InnerList)])),
+            (
+                &["a=1.5, b=:aGk=:, c=@17, d=%\"x%20\""],
+                Some(&[
+                    ("a", item(Bare::Other)),
+                    ("b", item(Bare::Other)),
+                    ("c", item(Bare::Other)),
+                    ("d", item(Bare::Other)),
+                ]),
+            ),
+            (&["a=999999999999999"], Some(&[("a", item(Bare::Integer(999_999_999_999_999)))])),
+            (&["a=1000000000000000"], None), // 16 digits
+            (&["a=1."], None),
+            (&["A=1"], None), // keys are in lower case
+            (&["a =1"], None),
+            (&["a= 1"], None),
+            (&["a=1,"], None),
+            (&["a=1 b"], None),
+            (&["a=\"x"], None),
+            (&["a=(1"], None),
+            (&["max-age=1, &&&"], None),
+        ];
+        for (lines, want) in rows {
+            let want = want.map(|members| {
+                members.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+            });
+            assert_eq!(read(lines), want, "{lines:?}");
+        }
+    }
+}

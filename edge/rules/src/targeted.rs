@@ -162,3 +162,111 @@ fn surrogate(response: &HeaderMap, general: &CacheControl) -> Option<CacheContro
     }
     (said.no_store || said.max_age.is_some()).then_some(said)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{headers, secs};
+
+    fn governing(response: &str) -> (Source, Option<u64>, bool) {
+        let Governing { source, directives } = Governing::of(&headers(response), &Policy::cdn());
+        (source, directives.max_age.map(|age| age.as_secs()), directives.no_store)
+    }
+
+    #[test]
+    fn cdn_cache_control_governs_if_it_is_a_dictionary_that_says_something() {
+        // Beside `Cache-Control: no-store` each time (RFC 9213 §2.1).
+        let rows = [
+            ("max-age=60", (Source::Targeted, Some(60), false)),
+            ("max-age=99999999999", (Source::Targeted, Some(1 << 31), false)),
+            ("max-age=-1", (Source::Targeted, Some(0), false)),
+            ("max-age=60;x=1, foo=(1 2)", (Source::Targeted, Some(60), false)),
+            ("max-age=1, max-age=60", (Source::Targeted, Some(60), false)),
+            ("no-store=?0, max-age=60", (Source::Targeted, Some(60), false)),
+            ("no-store", (Source::Targeted, None, true)),
+            ("foo", (Source::Targeted, None, false)),
+            ("", (Source::CacheControl, None, true)),
+            ("max-age=\"60\"", (Source::CacheControl, None, true)),
+            ("max-age=60.0", (Source::CacheControl, None, true)),
+            ("max-age", (Source::CacheControl, None, true)),
+            ("no-store=1", (Source::CacheControl, None, true)),
+            ("MaX-aGe=60", (Source::CacheControl, None, true)),
+            ("max-age =60", (Source::CacheControl, None, true)),
+            ("max-age= 60", (Source::CacheControl, None, true)),
+            ("max-age=60, &&&&&", (Source::CacheControl, None, true)),
+        ];
+        for (field, want) in rows {
+            let response = format!("Cache-Control: no-store\nCDN-Cache-Control: {field}");
+            assert_eq!(governing(&response), want, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn directives_of_cdn_cache_control_have_their_types() {
+        let response = headers(
+            "CDN-Cache-Control: s-maxage=1, no-cache=\"set-cookie\", private=\"a, b\", public
+             CDN-Cache-Control: must-revalidate, proxy-revalidate, must-understand
+             CDN-Cache-Control: no-transform, immutable, stale-while-revalidate=2, stale-if-error=3",
+        );
+        let said = Governing::of(&response, &Policy::cdn()).directives;
+        let want = CacheControl {
+            s_maxage: Some(secs(1)),
+            no_cache: Reach::Fields(vec![http::header::SET_COOKIE]),
+            private: Reach::Fields(vec![
+                HeaderName::from_static("a"),
+                HeaderName::from_static("b"),
+            ]),
+            public: true,
+            must_revalidate: true,
+            proxy_revalidate: true,
+            must_understand: true,
+            no_transform: true,
+            immutable: true,
+            stale_while_revalidate: Some(secs(2)),
+            stale_if_error: Some(secs(3)),
+            ..CacheControl::default()
+        };
+        assert_eq!(said, want);
+        for all in ["no-cache", "no-cache=token", "no-cache=\"\""] {
+            let response = headers(&format!("CDN-Cache-Control: {all}"));
+            let said = Governing::of(&response, &Policy::cdn()).directives;
+            assert_eq!(said.no_cache, Reach::Everything, "{all}");
+        }
+    }
+
+    #[test]
+    fn surrogate_control_stands_between_the_two_and_never_lifts_private() {
+        let rows = [
+            ("Surrogate-Control: max-age=60", (Source::Surrogate, Some(60), false)),
+            ("Surrogate-Control: max-age=60+600", (Source::Surrogate, Some(60), false)),
+            ("Surrogate-Control: no-store", (Source::Surrogate, None, true)),
+            ("Surrogate-Control: max-age=60, No-Store", (Source::Surrogate, Some(60), true)),
+            ("Surrogate-Control: max-age=x", (Source::Surrogate, Some(0), false)),
+            ("Surrogate-Control: max-age=60;one", (Source::CacheControl, Some(5), false)),
+            ("Surrogate-Control: content=\"ESI/1.0\"", (Source::CacheControl, Some(5), false)),
+            (
+                "Surrogate-Control: max-age=60\nCDN-Cache-Control: max-age=7",
+                (Source::Targeted, Some(7), false),
+            ),
+        ];
+        for (field, want) in rows {
+            let response = format!("Cache-Control: max-age=5\n{field}");
+            assert_eq!(governing(&response), want, "{field:?}");
+        }
+        let private = headers("Cache-Control: private\nSurrogate-Control: max-age=60");
+        assert!(Governing::of(&private, &Policy::cdn()).directives.private.is_everything());
+    }
+
+    #[test]
+    fn a_site_may_turn_either_field_off() {
+        let response = headers(
+            "Cache-Control: max-age=1\nSurrogate-Control: max-age=2\nCDN-Cache-Control: max-age=3",
+        );
+        let max_age = |policy: &Policy| Governing::of(&response, policy).directives.max_age;
+        let untargeted = Policy { targeted: false, ..Policy::cdn() };
+        let neither = Policy { surrogate_control: false, ..untargeted.clone() };
+        assert_eq!(max_age(&Policy::cdn()), Some(secs(3)));
+        assert_eq!(max_age(&untargeted), Some(secs(2)));
+        assert_eq!(max_age(&neither), Some(secs(1)));
+    }
+}
