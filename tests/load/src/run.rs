@@ -10,7 +10,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, open};
+use crate::client::{Client, Failure, open};
 use crate::counts::{Count, Counter, Reading};
 use crate::error::LoadError;
 use crate::feed::Feed;
@@ -38,6 +38,10 @@ const PROGRESS_STEP: Duration = Duration::from_millis(100);
 
 /// After the order to stop, requests in flight may take this long to end well.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// A connection that was refused is not tried again at once: an edge that is gone for a second
+/// should cost its clients that second, not the rest of the workload.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the load and reports. When `stop` is cancelled it sends nothing more and reports what was
 /// done by then. Errors are those that make a run impossible; single requests that fail are
@@ -150,7 +154,11 @@ async fn ask(
         let sent = Instant::now();
         let outcome = client.get(&job.path).await;
         let took = sent.elapsed();
+        let refused = matches!(outcome, Err(Failure::Connect(_)));
         tallies.with(region, job.edge, |tally| tally.record(&job, took, outcome));
+        if refused && timeout(REFUSED_PAUSE, stop.cancelled()).await.is_ok() {
+            return;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use meridian_tests_load::catalogue::list_origin;
@@ -200,6 +201,37 @@ async fn an_order_to_stop_ends_the_run_with_a_report() {
     assert!(report.stopped && report.total.requests >= 100);
     assert_eq!(report.total.failed(), 0, "{:?}", report.total.errors);
     assert_eq!(report.total.requests, fra.asked());
+}
+
+/// Ends the server when a hundred requests are done, and the run when ten have failed.
+struct EndAt100(Mutex<Option<Server>>, CancellationToken);
+
+impl Progress for EndAt100 {
+    fn advance(&self, done: u64, failed: u64, _total: u64) {
+        if done >= 100 {
+            drop(self.0.lock().unwrap().take());
+        }
+        if failed >= 10 {
+            self.1.cancel();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_edge_that_is_gone_does_not_burn_the_workload() {
+    let fra = Server::sized("fra-1", 10).await;
+    let mut options = options(vec![region("fra", &[&fra])], numbered(5, "10B"));
+    options.requests = NonZeroU64::new(u64::MAX);
+    options.regions[0].edges[0].admin = None; // nobody is there to ask in the end
+    let stop = CancellationToken::new();
+    let end = EndAt100(Mutex::new(Some(fra)), stop.clone());
+
+    let report = run(options, &end, stop).await.unwrap();
+
+    let refused = report.total.errors.get("connect").copied().unwrap_or_default();
+    // Four connections, each refused at most once in 50 ms.
+    let most = 4.0 * (report.duration_seconds / 0.05 + 1.0);
+    assert!(refused >= 6 && refused as f64 <= most, "{refused} in {} s", report.duration_seconds);
 }
 
 #[tokio::test]
