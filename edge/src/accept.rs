@@ -79,9 +79,8 @@ pub(crate) trait Handler: Clone + Send + Sync + 'static {
     fn connections(&self, _change: i64) {}
 }
 
-/// One listener and what its connections may cost.
+/// What the connections of one listener may cost, and who answers them.
 pub(crate) struct Listener<H> {
-    pub(crate) socket: std::net::TcpListener,
     pub(crate) limits: Accept,
     /// Shared by all listeners of the node.
     pub(crate) permits: Arc<Semaphore>,
@@ -97,8 +96,12 @@ type Open = Arc<Mutex<HashMap<u64, Arc<Connection>>>>;
 impl<H: Handler> Listener<H> {
     /// Accepts until `stop`, then drains: connections end after the request that they are on,
     /// and what still runs after `drain_timeout` is cut.
-    pub(crate) async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let socket = TcpListener::from_std(self.socket.try_clone()?)?;
+    pub(crate) async fn run(
+        self,
+        socket: std::net::TcpListener,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let socket = TcpListener::from_std(socket)?;
         let open: Open = Arc::default();
         let mut tasks = JoinSet::new();
         let mut sweep = interval(SWEEP);

@@ -175,6 +175,13 @@ impl Reader {
             None,
             open,
         )?;
+        gauge(
+            encoder,
+            "edge_requests_in_flight",
+            "Requests whose answer is not sent to its end. A rise: slow clients or a slow origin",
+            None,
+            self.0.loads.iter().map(|load| load.requests()).sum(),
+        )?;
         counter(
             encoder,
             "edge_connections_accepted",

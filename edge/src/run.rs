@@ -203,7 +203,6 @@ impl Bound {
             let load = edge.loads.get(index).map_or_else(Arc::<Load>::default, Arc::clone);
             let core = Core { edge: Arc::clone(&edge), index, tasks: TaskTracker::new() };
             let listener = Listener {
-                socket,
                 limits: limits.clone(),
                 permits: Arc::clone(&permits),
                 silence: self.silence,
@@ -211,13 +210,12 @@ impl Bound {
                 load,
                 handler: Clients(Arc::new(core)),
             };
-            let ended = start(format!("edge-{index}"), listener, stop.clone())?;
+            let ended = start(format!("edge-{index}"), listener, socket, stop.clone())?;
             tasks.spawn(async move {
                 ended.await.unwrap_or_else(|_| Err(RunError::Panicked("a serving thread".into())))
             });
         }
         let admin = Listener {
-            socket: self.admin,
             limits,
             permits: Arc::new(Semaphore::new(MAX_ADMIN)),
             silence: self.silence,
@@ -229,14 +227,17 @@ impl Bound {
                 stop: stop.clone(),
             },
         };
-        let address = self.addresses.admin;
+        let (socket, address) = (self.admin, self.addresses.admin);
         // The admin listener outlives the others, so that a drain can be watched.
         let served = stop.child_token();
         let drained = CancellationToken::new();
         let admin_stop = drained.clone();
         let mut admin_task = JoinSet::new();
         admin_task.spawn(async move {
-            admin.run(admin_stop).await.map_err(|source| RunError::Listen { address, source })
+            admin
+                .run(socket, admin_stop)
+                .await
+                .map_err(|source| RunError::Listen { address, source })
         });
         if let Some(registrar) = self.registrar {
             let stop = served.clone();
@@ -269,6 +270,7 @@ async fn join(
 fn start(
     name: String,
     listener: Listener<Clients>,
+    socket: std::net::TcpListener,
     stop: CancellationToken,
 ) -> Result<oneshot::Receiver<Result<(), RunError>>, RunError> {
     let (tell, ended) = oneshot::channel();
@@ -277,7 +279,7 @@ fn start(
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let tasks = listener.handler.0.tasks.clone();
         runtime.block_on(async {
-            let served = listener.run(stop).await;
+            let served = listener.run(socket, stop).await;
             tasks.close();
             served
         })?;

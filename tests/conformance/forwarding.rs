@@ -1,0 +1,145 @@
+//! What an origin is told of a request, and a client of its answer (RFC 9110 §7, RFC 8586,
+//! RFC 7239); and requests that no origin should see.
+
+use http::Method;
+use meridian_config::units::Host;
+use meridian_tests::client::Client;
+use meridian_tests::edge::EdgeProcess;
+use meridian_tests::origin::{ScriptedOrigin, ok, status};
+use meridian_tests::raw;
+
+#[tokio::test]
+async fn an_origin_hears_of_the_client_from_the_edge_and_nobody_else() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/a?x=%2f", ok("a"));
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let fields = [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("forwarded", "for=6.6.6.6"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-original-url", "/admin"),
+        ("x-http-method-override", "DELETE"),
+        ("meridian-need-cursor", "abc"),
+        ("connection", "x-hop"),
+        ("x-hop", "1"),
+        ("te", "trailers"),
+        ("via", "1.0 before"),
+        ("accept", "text/html"),
+    ];
+    let reply = Client::get_with(&format!("{}/a?x=%2f", edge.url()), &fields).await;
+    let seen = &origin.requests("/a?x=%2f")[0];
+    let host = edge.url().strip_prefix("http://").unwrap();
+    let rows: [(&str, Option<&str>); 12] = [
+        ("host", Some(&origin.address())),
+        ("x-forwarded-for", Some("127.0.0.1")),
+        ("x-forwarded-proto", Some("http")),
+        ("x-forwarded-host", Some(host)),
+        ("forwarded", Some(&format!("for=127.0.0.1;proto=http;host=\"{host}\""))),
+        ("x-original-url", None),
+        ("x-http-method-override", None),
+        ("meridian-need-cursor", None),
+        ("x-hop", None),
+        ("te", None),
+        ("via", Some("1.0 before")),
+        ("accept", Some("text/html")),
+    ];
+    for (name, want) in rows {
+        assert_eq!(seen.header(name), want, "{name}");
+    }
+    assert!(seen.header("cdn-loop").unwrap().starts_with("fra-1; id="));
+    assert_eq!(reply.header("via"), Some("1.1 fra-1"));
+}
+
+#[tokio::test]
+async fn a_site_may_keep_the_clients_host_which_is_then_part_of_the_key() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script_fn("/a", |seen| {
+        ok(seen.header("host").unwrap().to_owned()).header("cache-control", "max-age=60")
+    });
+    let edge = EdgeProcess::start(&origin, |edge| edge.site[0].preserve_host = true).await;
+    for _ in 0..2 {
+        for host in ["one.example", "two.example"] {
+            let url = format!("{}/a", edge.url());
+            assert_eq!(Client::get_with(&url, &[("host", host)]).await.text(), host);
+        }
+    }
+    assert_eq!(origin.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn a_host_that_no_site_claims_is_misdirected() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/a", ok("a"));
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.site[0].default = false;
+        edge.site[0].hosts = vec!["shop.example".parse::<Host>().unwrap()];
+    })
+    .await;
+    let url = format!("{}/a", edge.url());
+    for host in ["shop.example", "SHOP.example:8080", "shop.example."] {
+        assert_eq!(Client::get_with(&url, &[("host", host)]).await.status, 200, "{host}");
+    }
+    let reply = Client::get_with(&url, &[("host", "other.example")]).await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (421, "misdirected"));
+    let absolute = "GET http://shop.example/a HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    let text = raw::exchange(edge.url(), absolute.as_bytes(), raw::is_whole).await;
+    assert_eq!(raw::status(&text), 200, "the target's authority wins (RFC 9112 §3.2.2): {text}");
+}
+
+#[tokio::test]
+async fn an_origin_that_leads_back_to_the_edge_is_found_out() {
+    let origin = ScriptedOrigin::start().await;
+    let mut edge = EdgeProcess::start(&origin, |edge| {
+        let own = edge.listen.to_string().parse().unwrap();
+        edge.peers.insert("origin-1".parse().unwrap(), own);
+    })
+    .await;
+    let reply = edge.get("/a").await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (508, "loop_detected"));
+    assert!(edge.process().runs());
+}
+
+#[tokio::test]
+async fn bodies_go_up_whole_and_only_up_to_the_limit() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/a", status(201).body("made"));
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.accept.body_size = meridian_config::units::ByteSize::kib(64);
+    })
+    .await;
+    let url = format!("{}/a", edge.url());
+    let reply = Client::request(Method::POST, &url, &[], vec![b'x'; 64 << 10].into()).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (201, "made"));
+    assert_eq!(origin.requests("/a")[0].body.len(), 64 << 10);
+    let reply = Client::request(Method::PUT, &url, &[], vec![b'x'; (64 << 10) + 1].into()).await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (413, "too_large"));
+    assert_eq!(origin.count("/a"), 1);
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_is_passed_on_and_never_stored() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/a", ok("a").header("cache-control", "max-age=60"));
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    for round in 1..=2 {
+        let url = format!("{}/a", edge.url());
+        let reply = Client::request(Method::GET, &url, &[], "fat".into()).await;
+        assert_eq!(reply.cache_status(), "fra-1; fwd=bypass; fwd-status=200");
+        assert_eq!(origin.count("/a"), round);
+    }
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge_shares_the_port() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/a", ok("a").header("cache-control", "max-age=60"));
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let mut client = Client::http2(edge.url()).await.unwrap();
+    assert!(client.path("/a").await.cache_status().starts_with("fra-1; fwd=uri-miss"));
+    for _ in 0..10 {
+        let reply = client.path("/a").await;
+        assert!(reply.cache_status().starts_with("fra-1; hit"), "{}", reply.cache_status());
+        assert_eq!(reply.text(), "a");
+    }
+    assert_eq!(origin.count("/a"), 1);
+}

@@ -1,0 +1,17 @@
+//! What HTTP demands of an edge, told over the wire: a real edge process before a scripted origin.
+//!
+//! - [`storing`] RFC 9111 §3, §4.2: what is stored and how long it is fresh
+//! - [`validating`] RFC 9111 §4.3, RFC 5861: asking again, and standing in for an error
+//! - [`selecting`] RFC 9111 §4.1, RFC 9110 §13, §14: variants, conditions, ranges
+//! - [`collapsing`] RFC 9111 §4: one forward request for many
+//! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
+//! - [`limits`] what one client may cost
+//!
+//! The full public suite is not run yet; it comes with the completion of the rules.
+
+mod collapsing;
+mod forwarding;
+mod limits;
+mod selecting;
+mod storing;
+mod validating;

@@ -1,0 +1,138 @@
+//! Asking again (RFC 9111 §4.3), and what may stand in for an error (RFC 5861).
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use meridian_tests::client::{Client, get};
+use meridian_tests::edge::EdgeProcess;
+use meridian_tests::origin::{Gate, ScriptedOrigin, Seen, ok, status};
+use meridian_tests::wait::{PATIENCE, eventually};
+
+#[tokio::test]
+async fn a_stale_response_is_validated_and_freshened_by_a_304() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script_fn("/a", |seen: &Seen| {
+        if seen.header("if-none-match") == Some("\"v1\"") {
+            status(304).header("cache-control", "max-age=60").header("x-round", "2")
+        } else {
+            ok("body")
+                .header("cache-control", "max-age=0")
+                .header("etag", "\"v1\"")
+                .header("x-round", "1")
+        }
+    });
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    assert_eq!(edge.get("/a").await.header("x-round"), Some("1"));
+    let second = edge.get("/a").await;
+    assert_eq!(second.text(), "body");
+    assert_eq!(second.header("x-round"), Some("2"), "a 304 updates stored fields (§3.2)");
+    let want = "fra-1; fwd=stale; fwd-status=304; stored; ttl=60";
+    assert_eq!(second.cache_status(), want);
+    let third = edge.get("/a").await;
+    assert!(third.cache_status().starts_with("fra-1; hit"), "{}", third.cache_status());
+    assert_eq!(origin.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn a_304_about_another_representation_freshens_nothing() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script_fn("/a", |seen: &Seen| {
+        if seen.header("if-none-match").is_some() {
+            status(304).header("etag", "\"other\"").header("cache-control", "max-age=60")
+        } else {
+            ok("body").header("cache-control", "max-age=0").header("etag", "\"v1\"")
+        }
+    });
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    edge.get("/a").await;
+    let second = edge.get("/a").await;
+    assert_eq!((second.status.as_u16(), second.text()), (200, "body"));
+    assert_eq!(origin.count("/a"), 3, "asked again without conditions");
+}
+
+#[tokio::test]
+async fn stale_while_revalidate_answers_the_first_asker_at_once() {
+    let origin = ScriptedOrigin::start().await;
+    let gate = Gate::closed();
+    let fields = "max-age=0, stale-while-revalidate=60";
+    origin.script("/a", ok("old").header("cache-control", fields).header("etag", "\"1\""));
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    edge.get("/a").await;
+    origin.script("/a", ok("new").header("cache-control", "max-age=60").behind(&gate));
+    for _ in 0..3 {
+        let stale = edge.get("/a").await;
+        assert_eq!(stale.text(), "old");
+        assert!(stale.cache_status().starts_with("fra-1; hit; ttl="), "{}", stale.cache_status());
+    }
+    gate.open();
+    eventually("the refreshed response", PATIENCE, async || {
+        (edge.get("/a").await.text() == "new").then_some(())
+    })
+    .await;
+    assert_eq!(origin.count("/a"), 2, "one refresh for all who asked");
+}
+
+#[tokio::test]
+async fn an_origin_that_fails_or_is_gone_is_covered_by_what_is_stored() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let keep = ok("kept").header("cache-control", "max-age=0").header("etag", "\"1\"");
+    let strict = "max-age=0, must-revalidate";
+    origin.script("/a", keep.clone());
+    origin.script("/strict", ok("kept").header("cache-control", strict).header("etag", "\"1\""));
+    edge.get("/a").await;
+    edge.get("/strict").await;
+
+    origin.script("/a", status(503));
+    origin.script("/strict", status(503));
+    let stale = edge.get("/a").await;
+    assert_eq!((stale.status.as_u16(), stale.text()), (200, "kept"));
+    let told = stale.cache_status();
+    assert!(told.starts_with("fra-1; fwd=stale; fwd-status=503; ttl=-"), "{told}");
+    assert_eq!(edge.get("/strict").await.status, 503, "must-revalidate forbids it");
+
+    drop(origin);
+    eventually("the origin is gone", PATIENCE, async || {
+        let reply = edge.get("/strict").await;
+        (reply.status == 502 && reply.code() == "upstream_connection_refused").then_some(())
+    })
+    .await;
+    let stale = edge.get("/a").await;
+    assert_eq!((stale.status.as_u16(), stale.text()), (200, "kept"));
+    let told = stale.cache_status();
+    assert!(told.contains("fwd=stale") && told.contains("detail=connection_refused"), "{told}");
+}
+
+#[tokio::test]
+async fn an_origin_that_does_not_answer_costs_a_client_no_more_than_the_deadline() {
+    let origin = ScriptedOrigin::start().await;
+    let gate = Gate::closed();
+    origin.script("/a", ok("late").behind(&gate));
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.origin[0].first_byte_timeout = meridian_config::units::HumanDuration::millis(200);
+    })
+    .await;
+    let reply = tokio::time::timeout(Duration::from_secs(5), edge.get("/a")).await.unwrap();
+    assert_eq!(reply.status, 504);
+    assert_eq!(reply.code(), "upstream_http_response_timeout");
+    assert_eq!(reply.header("proxy-status"), Some("fra-1; error=http_response_timeout"));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_stored_and_the_client_can_tell() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    for (path, length) in [("/chunked", None), ("/sized", Some("100"))] {
+        for round in 1..=2 {
+            let gate = Gate::closed();
+            let cut = ok("half").header("cache-control", "max-age=60");
+            let cut = length.iter().fold(cut, |cut, n| cut.header("content-length", n));
+            origin.script(path, cut.then_behind(&gate, "more").then_cut());
+            let mut client = Client::http1(edge.url()).await.unwrap();
+            let body = client.open(get(path)).await.unwrap().into_body();
+            gate.open();
+            assert!(body.collect().await.is_err(), "{path}: the client can tell");
+            assert_eq!(origin.count(path), round, "{path} is fetched again");
+        }
+    }
+}
