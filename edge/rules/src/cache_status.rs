@@ -91,3 +91,53 @@ fn write_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     }
     f.write_char('"')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_read_as_rfc_9211_writes_them() {
+        let base = CacheStatus { cache: "fra-1", ..CacheStatus::default() };
+        let rows = [
+            (CacheStatus { hit: true, ttl: Some(41), ..base }, "fra-1; hit; ttl=41"),
+            (
+                CacheStatus {
+                    fwd: Some(Fwd::UriMiss),
+                    fwd_status: Some(StatusCode::OK),
+                    stored: true,
+                    ttl: Some(60),
+                    ..base
+                },
+                "fra-1; fwd=uri-miss; fwd-status=200; stored; ttl=60",
+            ),
+            (
+                CacheStatus { fwd: Some(Fwd::UriMiss), collapsed: true, ..base },
+                "fra-1; fwd=uri-miss; collapsed",
+            ),
+            (
+                CacheStatus {
+                    fwd: Some(Fwd::Stale),
+                    fwd_status: Some(StatusCode::SERVICE_UNAVAILABLE),
+                    ttl: Some(-12),
+                    ..base
+                },
+                "fra-1; fwd=stale; fwd-status=503; ttl=-12",
+            ),
+            (
+                CacheStatus { hit: true, ttl: Some(-12), detail: Some("breaker-open"), ..base },
+                "fra-1; hit; ttl=-12; detail=breaker-open",
+            ),
+            (
+                CacheStatus { cache: "a cache", key: Some("k\"\\ü"), detail: Some("a b"), ..base },
+                r#""a cache"; key="k\"\\%C3%BC"; detail="a b""#,
+            ),
+            (CacheStatus { cache: "", detail: Some("1x"), ..base }, r#"""; detail="1x""#),
+            (CacheStatus { hit: true, fwd: Some(Fwd::Miss), ..base }, "fra-1; hit"),
+            (CacheStatus { ttl: Some(i64::MIN), ..base }, "fra-1; ttl=-999999999999999"),
+        ];
+        for (status, want) in rows {
+            assert_eq!(status.to_string(), want);
+        }
+    }
+}

@@ -205,3 +205,168 @@ fn reuse(head: &StoredHead, heard: &RequestDirectives, policy: &Policy, now: Now
     }
     Reuse::No(Fwd::Stale)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::fixtures::{at, headers, store};
+
+    fn found(response: &str, policy: &Policy) -> Lookup<StoredHead> {
+        Lookup::Found(store(response, policy).unwrap())
+    }
+
+    /// The decision in a few words: `serve`, `serve+revalidate`, `504`, or the token of `fwd` with
+    /// what goes along (`v` validators, `s` stale to fall back on, `+` may be stored).
+    fn words(decision: &Decision<StoredHead>) -> String {
+        let forward = |forward: &Forward<StoredHead>| {
+            let mark = |set: bool, mark| if set { mark } else { "" };
+            let (validate, stale) = (forward.validate.is_some(), forward.stale.is_some());
+            let marks = [mark(validate, "v"), mark(stale, "s"), mark(forward.store, "+")];
+            format!("{} {}", forward.why.token(), marks.concat())
+        };
+        match decision {
+            Decision::Serve { revalidate: None, .. } => "serve".into(),
+            Decision::Serve { revalidate: Some(f), .. } => format!("serve, {}", forward(f)),
+            Decision::Forward(f) => forward(f),
+            Decision::Unsatisfiable => "504".into(),
+        }
+    }
+
+    fn decided(request: &str, response: &str, second: u64, policy: &Policy) -> String {
+        let fields = headers(request);
+        let view = RequestView { method: &Method::GET, headers: &fields };
+        words(&decide(&view, found(response, policy), policy, at(second)))
+    }
+
+    #[test]
+    fn what_is_fresh_is_served_and_what_is_stale_is_asked_for() {
+        let rows = [
+            // response, second, decision
+            ("Cache-Control: max-age=60", 0, "serve"),
+            ("Cache-Control: max-age=60", 59, "serve"),
+            ("Cache-Control: max-age=60", 60, "stale s+"),
+            ("Cache-Control: max-age=60\nETag: \"a\"", 60, "stale vs+"),
+            ("Cache-Control: max-age=60\nAge: 60", 0, "stale s+"),
+            ("Cache-Control: max-age=60\nDate: @-60", 0, "stale s+"),
+            ("Cache-Control: no-cache, max-age=60\nETag: \"a\"", 0, "stale v+"),
+            ("Last-Modified: @-1000", 99, "serve"),
+            ("Last-Modified: @-1000", 100, "stale vs+"),
+            ("ETag: \"a\"", 0, "stale vs+"),
+            ("Cache-Control: max-age=9, stale-while-revalidate=5", 9, "serve, stale s+"),
+            ("Cache-Control: max-age=9, stale-while-revalidate=5", 14, "stale s+"),
+            ("Cache-Control: max-age=0, stale-while-revalidate=5", 0, "serve, stale s+"),
+            (
+                "Cache-Control: max-age=9, stale-while-revalidate=5, no-cache\nETag: \"a\"",
+                9,
+                "stale v+",
+            ),
+        ];
+        for (response, second, want) in rows {
+            let got = decided("", response, second, &Policy::cdn());
+            assert_eq!(got, want, "{response:?} at {second}");
+        }
+    }
+
+    #[test]
+    fn what_is_served_comes_with_its_age_and_what_is_left() {
+        let fields = HeaderMap::new();
+        let view = RequestView { method: &Method::HEAD, headers: &fields };
+        let lookup = found("Cache-Control: max-age=60\nAge: 7", &Policy::cdn());
+        match decide(&view, lookup, &Policy::cdn(), at(12)) {
+            Decision::Serve { age, ttl, .. } => assert_eq!((age.as_secs(), ttl), (19, 41)),
+            other @ (Decision::Forward(_) | Decision::Unsatisfiable) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_miss_says_which_and_only_a_get_is_stored() {
+        let rows = [
+            ("GET", Lookup::UriMiss, "uri-miss +"),
+            ("HEAD", Lookup::UriMiss, "uri-miss "),
+            ("GET", Lookup::VaryMiss, "vary-miss +"),
+            ("POST", Lookup::UriMiss, "method "),
+            ("POST", found("Cache-Control: max-age=60", &Policy::cdn()), "method "),
+            ("FOO", Lookup::VaryMiss, "method "),
+            ("HEAD", found("Cache-Control: max-age=60", &Policy::cdn()), "serve"),
+        ];
+        for (method, lookup, want) in rows {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let fields = HeaderMap::new();
+            let view = RequestView { method: &method, headers: &fields };
+            let got = words(&decide(&view, lookup, &Policy::cdn(), at(0)));
+            assert_eq!(got, want, "{method}");
+        }
+    }
+
+    #[test]
+    fn only_if_cached_is_always_obeyed_and_nothing_else_unless_the_site_says_so() {
+        let fresh = "Cache-Control: max-age=60\nETag: \"a\"";
+        let rows = [
+            // request, second, where clients are not obeyed, where they are
+            ("", 10, "serve", "serve"),
+            ("Cache-Control: only-if-cached", 10, "serve", "serve"),
+            ("Cache-Control: only-if-cached", 60, "504", "504"),
+            ("Cache-Control: no-cache", 10, "serve", "request v+"),
+            ("Pragma: no-cache", 10, "serve", "request v+"),
+            ("Cache-Control: no-cache, only-if-cached", 10, "serve", "504"),
+            ("Cache-Control: no-store", 10, "serve", "serve"),
+            ("Cache-Control: no-store", 60, "stale vs+", "stale vs"),
+            ("Cache-Control: max-age=10", 10, "serve", "serve"),
+            ("Cache-Control: max-age=9", 10, "serve", "request vs+"),
+            ("Cache-Control: max-age=x", 10, "serve", "request vs+"),
+            ("Cache-Control: min-fresh=50", 10, "serve", "serve"),
+            ("Cache-Control: min-fresh=51", 10, "serve", "request vs+"),
+            ("Cache-Control: max-stale=5", 64, "stale vs+", "serve"),
+            ("Cache-Control: max-stale=5", 65, "stale vs+", "stale vs+"),
+            ("Cache-Control: max-stale", 3600, "stale vs+", "serve"),
+            ("Cache-Control: max-stale=5, max-age=1", 62, "stale vs+", "stale vs+"),
+            ("Cache-Control: max-stale=5, max-age=62", 62, "stale vs+", "serve"),
+            ("Cache-Control: max-stale=5, min-fresh=1", 62, "stale vs+", "stale vs+"),
+        ];
+        let deaf = Policy::cdn();
+        let obeying = Policy { honour_client_directives: true, ..Policy::cdn() };
+        for (request, second, ignored, heard) in rows {
+            assert_eq!(decided(request, fresh, second, &deaf), ignored, "{request:?} at {second}");
+            assert_eq!(decided(request, fresh, second, &obeying), heard, "{request:?} at {second}");
+        }
+    }
+
+    #[test]
+    fn only_if_cached_refuses_every_way_forward() {
+        let fields = headers("Cache-Control: only-if-cached");
+        for (method, lookup) in [
+            (Method::GET, Lookup::UriMiss),
+            (Method::GET, Lookup::VaryMiss),
+            (Method::HEAD, Lookup::<StoredHead>::UriMiss),
+            (Method::POST, Lookup::UriMiss),
+        ] {
+            let view = RequestView { method: &method, headers: &fields };
+            assert_eq!(words(&decide(&view, lookup, &Policy::rfc(), at(0))), "504", "{method}");
+        }
+    }
+
+    #[test]
+    fn immutable_spares_validation_at_a_reload_but_not_at_a_forced_one() {
+        let policy = Policy { honour_client_directives: true, ..Policy::cdn() };
+        let immutable = "Cache-Control: max-age=60, immutable\nETag: \"a\"";
+        let rows = [
+            ("Cache-Control: max-age=0", 10, "serve"), // RFC 8246 §2
+            ("Cache-Control: no-cache", 10, "request v+"),
+            ("Cache-Control: max-age=0", 60, "stale vs+"), // no longer fresh
+        ];
+        for (request, second, want) in rows {
+            assert_eq!(decided(request, immutable, second, &policy), want, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_picky_and_heard_gets_nothing_stale() {
+        let policy = Policy { honour_client_directives: true, ..Policy::cdn() };
+        let response = "Cache-Control: max-age=9, stale-while-revalidate=5";
+        for request in ["Cache-Control: max-age=60", "Cache-Control: min-fresh=0"] {
+            assert_eq!(decided(request, response, 10, &policy), "stale s+", "{request:?}");
+        }
+    }
+}

@@ -33,3 +33,22 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::headers;
+
+    #[test]
+    fn fields_of_one_connection_end_here_and_the_others_go_on() {
+        let mut fields = headers(
+            "Connection: close, X-A\nConnection: x-b,, bad name, Keep-Alive\nX-A: 1\nX-B: 2\nX-C: 3
+             Keep-Alive: 5\nProxy-Connection: x\nTE: trailers\nTrailer: x\nUpgrade: h2c
+             Transfer-Encoding: chunked\nHTTP2-Settings: x\nProxy-Authenticate: x
+             Proxy-Authorization: x\nProxy-Authentication-Info: x\nProxy-Status: kept\nClose: kept?",
+        );
+        remove_hop_by_hop(&mut fields);
+        // `close` is a connection option; a field of that name would be one of that connection.
+        assert_eq!(fields, headers("X-C: 3\nProxy-Status: kept"));
+    }
+}

@@ -112,3 +112,70 @@ fn without_dot_segments(path: &str) -> String {
     }
     format!("/{}", kept.join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::headers;
+
+    #[test]
+    fn an_unsafe_method_that_succeeds_invalidates() {
+        let rows = [
+            ("POST", 200, true),
+            ("PUT", 204, true),
+            ("DELETE", 302, true),
+            ("PATCH", 399, true),
+            ("FOO", 200, true), // §4.4: safety unknown
+            ("get", 200, true), // another method than GET
+            ("POST", 400, false),
+            ("POST", 500, false),
+            ("POST", 100, false),
+            ("GET", 200, false),
+            ("HEAD", 200, false),
+            ("OPTIONS", 200, false),
+            ("TRACE", 200, false),
+            ("PROPFIND", 207, false),
+        ];
+        for (method, status, want) in rows {
+            let parsed = Method::from_bytes(method.as_bytes()).unwrap();
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(invalidates(&parsed, status), want, "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn locations_of_the_same_origin_are_invalidated_too() {
+        let target: Uri = "http://example.org/a/b?q".parse().unwrap();
+        let rows: [(&str, &[&str]); 20] = [
+            ("", &[]),
+            ("Location: /c", &["http://example.org/c"]),
+            ("Location: c?x#y", &["http://example.org/a/c?x"]),
+            ("Location: ../c", &["http://example.org/c"]),
+            ("Location: ../../../c/./d/..", &["http://example.org/c/"]),
+            ("Location: ?z", &["http://example.org/a/b?z"]),
+            ("Location: .", &["http://example.org/a/"]),
+            ("Location: a:b", &[]), // a scheme, not a path
+            ("Location: /a:b", &["http://example.org/a:b"]),
+            ("Location: http://EXAMPLE.org:80/c", &["http://EXAMPLE.org:80/c"]),
+            ("Location: //example.org/c", &["http://example.org/c"]),
+            ("Location: http://example.org", &["http://example.org/"]),
+            ("Content-Location: /d", &["http://example.org/d"]),
+            (
+                "Location: /c\nContent-Location: /d",
+                &["http://example.org/c", "http://example.org/d"],
+            ),
+            ("Location: /a/b?q", &[]),
+            ("Location: http://other.org/c", &[]),
+            ("Location: https://example.org/c", &[]),
+            ("Location: http://example.org:81/c", &[]),
+            ("Location: /c\nLocation: /d", &[]),
+            ("Location: http://exa mple/", &[]),
+        ];
+        for (response, more) in rows {
+            let got = invalidated(&target, &headers(response));
+            let got = got.iter().map(Uri::to_string).collect::<Vec<_>>();
+            assert_eq!(got.first().map(String::as_str), Some("http://example.org/a/b?q"));
+            assert_eq!(got[1..], *more, "{response:?}");
+        }
+    }
+}

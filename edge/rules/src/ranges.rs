@@ -251,3 +251,170 @@ impl Multipart {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::headers;
+
+    fn one(first: u64, last: u64) -> Ranges {
+        Ranges::One(ByteRange { first, last })
+    }
+
+    fn some(ranges: &[(u64, u64)]) -> Ranges {
+        Ranges::Several(ranges.iter().map(|&(first, last)| ByteRange { first, last }).collect())
+    }
+
+    fn asked(request: &str, length: u64) -> Ranges {
+        ranges(&Method::GET, &headers(request), &Validators::default(), length, 8)
+    }
+
+    #[test]
+    fn ranges_are_cut_to_what_there_is() {
+        let rows = [
+            ("bytes=0-0", one(0, 0)),
+            ("bytes=0-999", one(0, 999)),
+            ("bytes=999-", one(999, 999)),
+            ("bytes=5-", one(5, 999)),
+            ("bytes=0-5000", one(0, 999)),
+            ("bytes=-5", one(995, 999)),
+            ("bytes=-5000", one(0, 999)),
+            ("BYTES=1-2", one(1, 2)),
+            ("bytes=1-2 ,", one(1, 2)),
+            ("bytes=1000-", Ranges::Unsatisfiable),
+            ("bytes=1000-2000", Ranges::Unsatisfiable),
+            ("bytes=-0", Ranges::Unsatisfiable),
+            ("bytes=99999999999999999999999-", Ranges::Unsatisfiable),
+            ("bytes=0-99999999999999999999999", one(0, 999)),
+            ("bytes=2000-, 1-2", one(1, 2)),
+            ("bytes=0-1, 500-501", some(&[(0, 1), (500, 501)])),
+            ("bytes=500-501, 0-1", some(&[(500, 501), (0, 1)])), // the client's order
+            ("bytes=-1, 0-0", some(&[(999, 999), (0, 0)])),
+            ("bytes=0-1, 2000-, 500-501", some(&[(0, 1), (500, 501)])),
+        ];
+        for (range, want) in rows {
+            assert_eq!(asked(&format!("Range: {range}"), 1000), want, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_byte_range_is_answered_with_the_whole() {
+        for range in [
+            "bytes",
+            "bytes=",
+            "bytes=,",
+            "bytes=-",
+            "bytes=5",
+            "bytes=5-4",
+            "bytes=a-b",
+            "bytes=1-2, x",
+            "bytes=1-2-3",
+            "bytes=--5",
+            "bytes=+1-2",
+            "bytes = 1-2",
+            "bytes=1 - 2",
+            "items=1-2",
+            "",
+            "bytes=1-2\nRange: bytes=3-4",
+        ] {
+            assert_eq!(asked(&format!("Range: {range}"), 1000), Ranges::Whole, "{range:?}");
+        }
+        let range = headers("Range: bytes=1-2");
+        for method in [Method::HEAD, Method::POST] {
+            let answer = ranges(&method, &range, &Validators::default(), 1000, 8);
+            assert_eq!(answer, Ranges::Whole, "{method}"); // RFC 9110 §14.2
+        }
+        assert_eq!(asked("", 1000), Ranges::Whole);
+    }
+
+    #[test]
+    fn of_nothing_only_a_suffix_is_satisfiable() {
+        assert_eq!(asked("Range: bytes=0-", 0), Ranges::Unsatisfiable);
+        assert_eq!(asked("Range: bytes=-0", 0), Ranges::Unsatisfiable);
+        assert_eq!(asked("Range: bytes=-5", 0), Ranges::Whole);
+    }
+
+    #[test]
+    fn ranges_that_touch_are_merged_and_too_many_are_the_whole() {
+        let rows = [
+            ("bytes=0-10, 5-20", one(0, 20)),
+            ("bytes=0-10, 11-20", one(0, 20)),
+            ("bytes=0-10, 90-100", one(0, 100)), // a gap cheaper than a part's head
+            ("bytes=0-10, 91-100", some(&[(0, 10), (91, 100)])),
+            ("bytes=500-600, 0-10, 5-20", some(&[(0, 20), (500, 600)])), // merged: ascending
+            ("bytes=0-9, 1-9, 2-9", one(0, 9)),
+            ("bytes=0-9, 1-9, 2-9, 3-9", Ranges::Whole), // three overlap
+            ("bytes=0-, 0-, 0-, 0-, 0-", Ranges::Whole),
+        ];
+        for (range, want) in rows {
+            assert_eq!(asked(&format!("Range: {range}"), 1000), want, "{range:?}");
+        }
+        let spread = |count: u64| {
+            let specs = (0..count).map(|at| format!("{0}-{0}", at * 100)).collect::<Vec<_>>();
+            asked(&format!("Range: bytes={}", specs.join(",")), 10_000)
+        };
+        assert!(matches!(spread(8), Ranges::Several(ranges) if ranges.len() == 8));
+        assert_eq!(spread(9), Ranges::Whole);
+    }
+
+    #[test]
+    fn if_range_holds_only_for_a_strong_validator_that_is_the_same() {
+        let ours = "ETag: \"a\"\nLast-Modified: @-100\nDate: @0";
+        let weak = "ETag: W/\"a\"\nLast-Modified: @0\nDate: @0";
+        let rows = [
+            (ours, "If-Range: \"a\"", true),
+            (ours, "If-Range: \"b\"", false),
+            (ours, "If-Range: W/\"a\"", false),
+            (weak, "If-Range: W/\"a\"", false), // RFC 9110 §13.1.5
+            (weak, "If-Range: \"a\"", false),
+            (ours, "If-Range: @-100", true),
+            (ours, "If-Range: @-50", false), // not since: exactly then
+            (ours, "If-Range: @-150", false),
+            (weak, "If-Range: @0", false), // changed in the very second: RFC 9110 §8.8.2.2
+            (ours, "If-Range: a", false),
+            (ours, "If-Range: \"a\"\nIf-Range: \"a\"", false),
+            ("", "If-Range: \"a\"", false),
+        ];
+        for (stored, condition, holds) in rows {
+            let request = headers(&format!("Range: bytes=1-2\n{condition}"));
+            let validators = Validators::of(&headers(stored));
+            let want = if holds { one(1, 2) } else { Ranges::Whole };
+            let got = ranges(&Method::GET, &request, &validators, 1000, 8);
+            assert_eq!(got, want, "{stored:?} {condition:?}");
+        }
+    }
+
+    #[test]
+    fn a_multipart_body_has_the_length_it_says_and_all_parts_in_order() {
+        let parts = vec![ByteRange { first: 2, last: 3 }, ByteRange { first: 7, last: 9 }];
+        let html = HeaderValue::from_static("text/html");
+        let multipart = Multipart::new("x-Y1", Some(&html), parts.clone(), 10);
+        let content = b"0123456789";
+        let body = multipart.pieces().fold(Vec::new(), |mut body, piece| {
+            match piece {
+                Piece::Head(text) | Piece::Tail(text) => body.extend_from_slice(text.as_bytes()),
+                Piece::Body(ByteRange { first, last }) => {
+                    let [first, last] = [first, last].map(|at| usize::try_from(at).unwrap());
+                    body.extend_from_slice(&content[first..=last]);
+                }
+            }
+            body
+        });
+        let want = "--xY1\r\nContent-Type: text/html\r\nContent-Range: bytes 2-3/10\r\n\r\n23\
+            \r\n--xY1\r\nContent-Type: text/html\r\nContent-Range: bytes 7-9/10\r\n\r\n789\
+            \r\n--xY1--\r\n";
+        assert_eq!(str::from_utf8(&body).unwrap(), want);
+        assert_eq!(multipart.content_length(), u64::try_from(want.len()).unwrap());
+        assert_eq!(multipart.content_type(), "multipart/byteranges; boundary=xY1");
+        let untyped = Multipart::new("b", None, parts, 10);
+        let head = Piece::Head("--b\r\nContent-Range: bytes 2-3/10\r\n\r\n".into());
+        assert_eq!(untyped.pieces().next(), Some(head));
+    }
+
+    #[test]
+    fn content_range_names_the_part_or_that_there_is_none() {
+        assert_eq!(ByteRange { first: 0, last: 4 }.content_range(10), "bytes 0-4/10");
+        assert_eq!(ByteRange { first: 0, last: 4 }.length(), 5);
+        assert_eq!(unsatisfied_range(10), "bytes */10");
+    }
+}

@@ -68,3 +68,100 @@ fn is_stale_within(stored: &StoredHead, limit: Duration, now: Now) -> bool {
     let age = stored.current_age(now);
     !stored.no_cache && age >= stored.lifetime && age < stored.lifetime.saturating_add(limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{at, headers, secs, store, store_for};
+
+    #[test]
+    fn the_moment_age_reaches_the_lifetime_it_is_stale() {
+        let stored = store("Cache-Control: max-age=60", &Policy::cdn()).unwrap();
+        assert!(is_fresh(&stored, at(59)));
+        assert!(!is_fresh(&stored, at(60))); // §4.2: lifetime > age
+    }
+
+    #[test]
+    fn no_cache_is_fresh_and_yet_not_served_without_asking() {
+        let stored = store("Cache-Control: max-age=60, no-cache\nETag: \"a\"", &Policy::cdn());
+        let stored = stored.unwrap();
+        assert!(is_fresh(&stored, at(0)));
+        assert!(!may_serve_fresh(&stored, at(0)));
+        assert!(!may_serve_when_disconnected(&stored, &Policy::cdn(), at(0)));
+    }
+
+    #[test]
+    fn each_grant_ends_at_its_limit() {
+        let response = "Cache-Control: max-age=60, stale-while-revalidate=5, stale-if-error=10";
+        let policy = Policy::cdn();
+        let stored = store(response, &policy).unwrap();
+        let rows = [
+            // second; while revalidating, on error
+            (59, false, true), // fresh: needs no grant, and is good on error
+            (60, true, true),
+            (64, true, true),
+            (65, false, true),
+            (69, false, true),
+            (70, false, false),
+        ];
+        for (second, revalidating, on_error) in rows {
+            let now = at(second);
+            assert_eq!(may_serve_while_revalidate(&stored, &policy, now), revalidating, "{second}");
+            assert_eq!(may_serve_stale_on_error(&stored, &policy, now), on_error, "{second}");
+            assert_eq!(may_serve_when_disconnected(&stored, &policy, now), on_error, "{second}");
+        }
+    }
+
+    #[test]
+    fn profiles_differ_in_what_an_error_is() {
+        let stored = |policy: &Policy| store("Cache-Control: max-age=60", policy).unwrap();
+        let (cdn, rfc) = (Policy::cdn(), Policy::rfc());
+        let hour_later = at(3_660);
+        assert!(may_serve_stale_on_error(&stored(&cdn), &cdn, hour_later));
+        assert!(!may_serve_stale_on_error(&stored(&rfc), &rfc, hour_later));
+        assert!(may_serve_when_disconnected(&stored(&cdn), &cdn, hour_later));
+        assert!(may_serve_when_disconnected(&stored(&rfc), &rfc, hour_later));
+        let after_stale_max = at(60 + 7 * 86_400);
+        assert!(!may_serve_when_disconnected(&stored(&rfc), &rfc, after_stale_max));
+    }
+
+    #[test]
+    fn max_stale_stops_at_must_revalidate_and_at_the_cap() {
+        let policy = Policy { stale_max: secs(20), ..Policy::cdn() };
+        let may = |response: &str, second, max_stale| {
+            let stored = store(response, &policy).unwrap();
+            may_serve_max_stale(&stored, secs(max_stale), &policy, at(second))
+        };
+        assert!(may("Cache-Control: max-age=60\nETag: \"a\"", 69, 10));
+        assert!(!may("Cache-Control: max-age=60\nETag: \"a\"", 70, 10));
+        assert!(!may("Cache-Control: max-age=60\nETag: \"a\"", 80, 999));
+        for strict in ["must-revalidate", "proxy-revalidate", "s-maxage=60"] {
+            let response = format!("Cache-Control: max-age=60, {strict}\nETag: \"a\"");
+            assert!(!may(&response, 61, 10), "{strict}");
+        }
+    }
+
+    #[test]
+    fn of_matching_variants_the_most_recent_is_selected() {
+        let stored = |request, response: &str| {
+            let response = format!("Cache-Control: max-age=60\n{response}");
+            store_for(request, 200, &response, &Policy::cdn()).unwrap()
+        };
+        let variants = [
+            stored("Foo: 1", "Vary: Foo\nDate: @-5"),
+            stored("Foo: 2", "Vary: Foo\nDate: @-3"),
+            stored("Bar: 9", "Vary: Bar\nDate: @-4"),
+        ];
+        let rows = [
+            ("Foo: 1", Some(0)),
+            ("Foo: 2", Some(1)),
+            ("Foo: 3", None),
+            ("Foo: 1\nBar: 9", Some(2)), // matches two: §4.1, by Date
+            ("Foo: 2\nBar: 9", Some(1)),
+        ];
+        for (request, want) in rows {
+            assert_eq!(select(&variants, &headers(request)), want, "{request:?}");
+        }
+        assert_eq!(select::<StoredHead>(&[], &HeaderMap::new()), None);
+    }
+}

@@ -128,3 +128,129 @@ fn is_understood(status: StatusCode) -> bool {
             | 451 | 500..=505 | 511
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::fixtures::{exchange_at, headers, store, store_for};
+    use crate::stored::StoredHead;
+
+    fn why(outcome: Result<StoredHead, NotStorable>) -> Result<(), NotStorable> {
+        outcome.map(|_head| ())
+    }
+
+    #[test]
+    fn directives_decide_before_lifetimes_do() {
+        use NotStorable::{
+            MustUnderstand, NoLifetime, NoStore, NoValidator, Private, SetCookie, VaryAny,
+        };
+        let rows = [
+            // response, in `cdn`, in `rfc`
+            ("Cache-Control: max-age=60", Ok(()), Ok(())),
+            ("Cache-Control: no-store, max-age=60", Err(NoStore), Err(NoStore)),
+            ("Cache-Control: private, max-age=60", Err(Private), Err(Private)),
+            ("Cache-Control: private=\"x\", max-age=60", Ok(()), Ok(())), // §5.2.2.7
+            ("Cache-Control: no-store, must-understand, max-age=60", Ok(()), Ok(())),
+            ("Cache-Control: max-age=60\nSet-Cookie: a=1", Err(SetCookie), Ok(())), // §7.3
+            ("Cache-Control: max-age=60, no-cache=\"set-cookie\"\nSet-Cookie: a", Ok(()), Ok(())),
+            ("Cache-Control: max-age=60, private=\"Set-Cookie\"\nSet-Cookie: a", Ok(()), Ok(())),
+            ("Cache-Control: max-age=60\nVary: *", Err(VaryAny), Err(VaryAny)),
+            ("Expires: @60", Ok(()), Ok(())),
+            ("Last-Modified: @-60", Ok(()), Ok(())),
+            ("ETag: \"a\"", Ok(()), Ok(())),
+            ("", Err(NoLifetime), Err(NoLifetime)),
+            ("Cache-Control: public", Err(NoLifetime), Err(NoLifetime)),
+            // Only good for validation, and good for that:
+            ("Cache-Control: no-cache\nETag: \"a\"", Ok(()), Ok(())),
+            ("Cache-Control: max-age=0\nETag: \"a\"", Ok(()), Ok(())),
+            ("Cache-Control: no-cache, max-age=60", Err(NoValidator), Err(NoValidator)),
+            ("Cache-Control: max-age=0, must-revalidate", Err(NoValidator), Err(NoValidator)),
+            ("Cache-Control: s-maxage=0", Err(NoValidator), Err(NoValidator)),
+            // Only good while upstream is away:
+            ("Cache-Control: max-age=0", Ok(()), Ok(())),
+        ];
+        for (response, cdn, rfc) in rows {
+            assert_eq!(why(store(response, &Policy::cdn())), cdn, "cdn {response:?}");
+            assert_eq!(why(store(response, &Policy::rfc())), rfc, "rfc {response:?}");
+        }
+        let unknown = "Cache-Control: must-understand, no-store, max-age=60";
+        let outcome = store_for("", 599, unknown, &Policy::rfc());
+        assert_eq!(why(outcome), Err(MustUnderstand));
+    }
+
+    #[test]
+    fn statuses_beyond_the_default_ones_need_a_stated_lifetime() {
+        let rows = [
+            // status, with max-age, with Last-Modified only, with Last-Modified and public
+            (200, Ok(()), Ok(()), Ok(())),
+            (404, Ok(()), Ok(()), Ok(())),
+            (302, Ok(()), Err(NotStorable::Status), Ok(())),
+            (503, Ok(()), Err(NotStorable::Status), Ok(())),
+            (299, Ok(()), Err(NotStorable::Status), Ok(())), // unknown: §3 does not ask for more
+            (599, Ok(()), Err(NotStorable::Status), Ok(())),
+            (206, Err(NotStorable::Partial), Err(NotStorable::Partial), Err(NotStorable::Partial)),
+            (304, Err(NotStorable::Status), Err(NotStorable::Status), Err(NotStorable::Status)),
+            (100, Err(NotStorable::Status), Err(NotStorable::Status), Err(NotStorable::Status)),
+            (103, Err(NotStorable::Status), Err(NotStorable::Status), Err(NotStorable::Status)),
+            (600, Err(NotStorable::Status), Err(NotStorable::Status), Err(NotStorable::Status)),
+            (999, Err(NotStorable::Status), Err(NotStorable::Status), Err(NotStorable::Status)),
+        ];
+        for (status, stated, modified, public) in rows {
+            for policy in [Policy::cdn(), Policy::rfc()] {
+                let outcome = |response| why(store_for("", status, response, &policy));
+                assert_eq!(outcome("Cache-Control: max-age=60"), stated, "{status}");
+                assert_eq!(outcome("Last-Modified: @-600"), modified, "{status}");
+                let marked = "Last-Modified: @-600\nCache-Control: public";
+                assert_eq!(outcome(marked), public, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_response_to_authorization_is_shared_only_by_its_three_exceptions() {
+        let rows = [
+            ("Cache-Control: max-age=60", Err(NotStorable::Authorization)),
+            ("Cache-Control: max-age=60, proxy-revalidate", Err(NotStorable::Authorization)),
+            ("Cache-Control: max-age=60, public", Ok(())),
+            ("Cache-Control: max-age=60, must-revalidate", Ok(())),
+            ("Cache-Control: s-maxage=60", Ok(())),
+            ("Cache-Control: public, private, max-age=60", Err(NotStorable::Private)),
+            ("CDN-Cache-Control: max-age=60, public", Ok(())),
+            (
+                "CDN-Cache-Control: max-age=60\nCache-Control: public",
+                Err(NotStorable::Authorization),
+            ),
+        ];
+        for (response, want) in rows {
+            let outcome = store_for("Authorization: Basic eA==", 200, response, &Policy::rfc());
+            assert_eq!(why(outcome), want, "{response:?}");
+        }
+    }
+
+    #[test]
+    fn only_answers_to_get_are_stored() {
+        for method in ["HEAD", "POST", "PUT", "OPTIONS", "FOO", "get"] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let fields = headers("Cache-Control: max-age=60");
+            let outcome = StoredHead::of(
+                &RequestView { method: &method, headers: &HeaderMap::new() },
+                &ResponseView { status: StatusCode::OK, headers: &fields },
+                &Policy::rfc(),
+                &exchange_at(0),
+            );
+            assert_eq!(why(outcome), Err(NotStorable::Method), "{method}");
+        }
+    }
+
+    #[test]
+    fn no_store_in_a_request_counts_where_the_site_obeys_clients() {
+        let request = "Cache-Control: no-store";
+        let obeying = Policy { honour_client_directives: true, ..Policy::cdn() };
+        let outcome =
+            |policy: &Policy| why(store_for(request, 200, "Cache-Control: max-age=60", policy));
+        assert_eq!(outcome(&Policy::cdn()), Ok(()));
+        assert_eq!(outcome(&obeying), Err(NotStorable::RequestNoStore));
+    }
+}

@@ -276,3 +276,154 @@ fn whole_seconds_up(duration: Duration) -> i64 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::fixtures::{at, exchange_at, headers, secs, store, store_for, wall};
+
+    fn stored(response: &str) -> StoredHead {
+        store(response, &Policy::cdn()).unwrap()
+    }
+
+    #[test]
+    fn what_ends_at_this_node_is_not_stored() {
+        let head = stored(
+            "Date: @-5\nAge: 7\nCache-Control: max-age=60, no-cache=\"X-Once\", private=\"X-Mine\"
+             Connection: close, X-Hop\nX-Hop: 1\nKeep-Alive: 5\nTransfer-Encoding: chunked
+             Proxy-Authenticate: x\nX-Once: 1\nX-Mine: 2\nSet-Cookie2: x\nContent-Length: 3",
+        );
+        let want = headers(
+            "Date: @-5\nCache-Control: max-age=60, no-cache=\"X-Once\", private=\"X-Mine\"
+             Set-Cookie2: x\nContent-Length: 3",
+        );
+        assert_eq!(head.headers, want);
+        assert_eq!(stored("Cache-Control: max-age=60").headers[DATE], headers("Date: @0")[DATE]);
+        let doubtful = stored("Cache-Control: max-age=60\nDate: x\nDate: y");
+        assert_eq!(doubtful.headers.get_all(DATE).iter().count(), 1);
+        assert_eq!(doubtful.date, wall(0));
+    }
+
+    #[test]
+    fn age_goes_on_from_its_initial_value_and_a_stepped_clock_changes_nothing() {
+        let head = stored("Cache-Control: max-age=60\nAge: 10");
+        assert_eq!(head.current_age(at(0)), secs(10));
+        assert_eq!(head.current_age(at(25)), secs(35));
+        let stepped = Now { wall: wall(-100_000), ..at(25) };
+        assert_eq!(head.current_age(stepped), secs(35));
+    }
+
+    #[test]
+    fn ttl_is_positive_while_fresh_and_negative_once_stale() {
+        let head = stored("Cache-Control: max-age=60");
+        let after = |millis| {
+            let Now { wall, mono } = at(0);
+            let since = Duration::from_millis(millis);
+            head.ttl(Now { wall: wall + since, mono: mono + since })
+        };
+        let rows =
+            [(0, 60), (1, 60), (1000, 59), (59_999, 1), (60_000, 0), (60_001, -1), (72_000, -12)];
+        for (millis, want) in rows {
+            assert_eq!(after(millis), want, "after {millis} ms");
+        }
+    }
+
+    #[test]
+    fn limits_of_stale_use_follow_from_directives_and_policy() {
+        let hour = 3_600;
+        let (day, week) = (24 * hour, 7 * 24 * hour);
+        let rows = [
+            // Cache-Control; while revalidating, on error, disconnected: in `cdn`, in `rfc`
+            ("max-age=1", [0, day, day], [0, 0, week]),
+            ("max-age=1, stale-while-revalidate=5", [5, day, day], [5, 0, week]),
+            ("max-age=1, stale-if-error=5", [0, 5, 5], [0, 5, 5]),
+            ("max-age=1, stale-if-error=0", [0, 0, 0], [0, 0, 0]),
+            ("max-age=1, stale-if-error=x", [0, 0, 0], [0, 0, 0]),
+            ("max-age=1, stale-if-error=9999999", [0, week, week], [0, week, week]), // stale_max
+            ("max-age=1, stale-while-revalidate=9999999", [week, day, day], [week, 0, week]),
+            ("max-age=1, must-revalidate, stale-if-error=5", [0, 0, 0], [0, 0, 0]), // §4.2.4
+            ("max-age=1, proxy-revalidate, stale-while-revalidate=5", [0, 0, 0], [0, 0, 0]),
+            ("no-cache, max-age=1, stale-if-error=5", [0, 0, 0], [0, 0, 0]),
+            ("no-cache=\"x\", max-age=1, stale-if-error=5", [0, 5, 5], [0, 5, 5]),
+            ("s-maxage=1", [0, 0, 0], [0, 0, 0]), // §5.2.2.10
+            ("s-maxage=1, stale-while-revalidate=5", [5, 0, 0], [0, 0, 0]),
+            ("s-maxage=1, stale-if-error=5", [0, 5, 5], [0, 0, 0]),
+            ("s-maxage=1, must-revalidate, stale-if-error=5", [0, 0, 0], [0, 0, 0]),
+        ];
+        for (cache_control, cdn, rfc) in rows {
+            let response = format!("Cache-Control: {cache_control}\nETag: \"a\"");
+            for (policy, want) in [(Policy::cdn(), cdn), (Policy::rfc(), rfc)] {
+                let head = store(&response, &policy).unwrap();
+                let got =
+                    [head.stale_while_revalidate, head.stale_if_error, head.stale_if_disconnected];
+                assert_eq!(got.map(|limit| limit.as_secs()), want, "{cache_control:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_304_updates_fields_lifetime_and_age() {
+        let first = stored(
+            "Cache-Control: max-age=1\nETag: \"a\"\nDate: @0\nX-Kept: 1\nX-Two: 1\nX-Two: 2
+             Content-Length: 3\nContent-Encoding: gzip\nContent-Type: text/html\nVary: Foo
+             X-Hop: kept\nAge: 500",
+        );
+        let not_modified = headers(
+            "Cache-Control: max-age=60\nETag: \"a\"\nDate: @98\nX-Two: 3\nX-Two: 4\nX-New: 5
+             Content-Length: 0\nContent-Encoding: br\nContent-Type: text/plain\nVary: Bar
+             Connection: X-Hop\nX-Hop: gone\nAge: 4\nSet-Cookie: a=1",
+        );
+        let head = first.freshened(&not_modified, &Policy::cdn(), &exchange_at(100));
+        let want = headers(
+            "Cache-Control: max-age=60\nETag: \"a\"\nDate: @98\nX-Kept: 1\nX-Two: 3\nX-Two: 4
+             X-New: 5\nContent-Length: 3\nContent-Encoding: gzip\nContent-Type: text/plain
+             Vary: Foo\nX-Hop: kept",
+        );
+        assert_eq!(head.headers, want);
+        assert_eq!(head.vary, first.vary);
+        assert_eq!(head.lifetime, secs(60));
+        assert_eq!(head.initial_age, secs(4));
+        assert_eq!(head.current_age(at(110)), secs(14));
+        let rfc = first.freshened(&not_modified, &Policy::rfc(), &exchange_at(100));
+        assert!(rfc.headers.contains_key(SET_COOKIE));
+    }
+
+    #[test]
+    fn a_304_without_a_date_or_age_makes_the_response_new_at_its_arrival() {
+        let first = stored("Cache-Control: max-age=10\nETag: \"a\"\nDate: @-9\nAge: 9");
+        let head = first.freshened(&HeaderMap::new(), &Policy::cdn(), &exchange_at(100));
+        assert_eq!(head.initial_age, secs(0));
+        assert_eq!(head.date, wall(100));
+        assert_eq!(head.ttl(at(100)), 10);
+    }
+
+    #[test]
+    fn a_304_that_takes_the_permission_back_leaves_nothing_but_validation() {
+        let rows = [
+            ("", "Cache-Control: no-store, max-age=60"),
+            ("", "Cache-Control: private, max-age=60"),
+            ("Authorization: x", "Cache-Control: max-age=60"),
+        ];
+        for (request, not_modified) in rows {
+            let stored = "Cache-Control: public, max-age=60\nETag: \"a\"";
+            let first = store_for(request, 200, stored, &Policy::cdn()).unwrap();
+            let head = first.freshened(&headers(not_modified), &Policy::cdn(), &exchange_at(1));
+            assert!(!first.no_cache && head.no_cache, "{not_modified}");
+            assert_eq!(head.stale_if_error, secs(0), "{not_modified}");
+            assert_eq!(head.stale_if_disconnected, secs(0), "{not_modified}");
+        }
+    }
+
+    #[test]
+    fn conditions_of_a_client_are_answered_from_a_success_only() {
+        let request = headers("If-None-Match: \"a\"");
+        let view = RequestView { method: &Method::GET, headers: &request };
+        let response = "Cache-Control: max-age=60\nETag: \"a\"";
+        for (status, want) in [(200, Precondition::NotModified), (404, Precondition::Proceed)] {
+            let head = store_for("", status, response, &Policy::cdn()).unwrap();
+            assert_eq!(head.precondition(&view), want, "{status}"); // RFC 9110 §13.2.1
+        }
+    }
+}

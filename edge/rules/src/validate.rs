@@ -290,3 +290,188 @@ pub fn not_modified_fields(stored: &HeaderMap) -> HeaderMap {
     }
     fields
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{headers, wall};
+
+    fn validators(text: &str) -> Validators {
+        Validators::of(&headers(text))
+    }
+
+    #[test]
+    fn a_tag_is_quoted_and_what_is_not_is_no_tag() {
+        let tag = |weak, opaque: &str| Some(EntityTag { weak, opaque: opaque.as_bytes().into() });
+        let rows = [
+            ("\"abc\"", tag(false, "abc")),
+            ("W/\"abc\"", tag(true, "abc")),
+            ("\"\"", tag(false, "")),
+            ("\"a,b\\\"", tag(false, "a,b\\")), // RFC 9110 §8.8.3: no escapes
+            ("\"ü\"", tag(false, "ü")),
+            ("abc", None),
+            ("w/\"abc\"", None),
+            ("W\"abc\"", None),
+            ("\"abc", None),
+            ("\"a b\"", None),
+            ("\"abc\" ", None),
+            ("\"abc\", \"d\"", None),
+            ("*", None),
+            ("", None),
+        ];
+        for (text, want) in rows {
+            assert_eq!(EntityTag::parse(text.as_bytes()), want, "{text:?}");
+        }
+        assert_eq!(EntityTag::strong("abc"), tag(false, "abc"));
+        assert_eq!(EntityTag::strong("a\"c"), None);
+    }
+
+    #[test]
+    fn strong_comparison_takes_no_weak_tag() {
+        // The table of RFC 9110 §8.8.3.2.
+        let rows = [
+            ("W/\"1\"", "W/\"1\"", false, true),
+            ("W/\"1\"", "W/\"2\"", false, false),
+            ("W/\"1\"", "\"1\"", false, true),
+            ("\"1\"", "\"1\"", true, true),
+        ];
+        for (one, other, strong, weak) in rows {
+            let [a, b] = [one, other].map(|text| EntityTag::parse(text.as_bytes()).unwrap());
+            assert_eq!((a.strong_eq(&b), b.strong_eq(&a)), (strong, strong), "{one} {other}");
+            assert_eq!((a.weak_eq(&b), b.weak_eq(&a)), (weak, weak), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn an_origin_evaluates_conditions_in_the_order_of_rfc_9110_13_2_2() {
+        use Precondition::{Failed, NotModified, Proceed};
+        let ours = validators("ETag: \"a\"\nLast-Modified: @-100\nDate: @0");
+        let rows = [
+            // conditions, of a GET, of a PUT
+            ("", Proceed, Proceed),
+            ("If-Match: \"a\"", Proceed, Proceed),
+            ("If-Match: \"x\", \"a\"", Proceed, Proceed),
+            ("If-Match: *", Proceed, Proceed),
+            ("If-Match: W/\"a\"", Failed, Failed), // strong comparison
+            ("If-Match: \"x\"", Failed, Failed),
+            ("If-Match: a", Failed, Failed),
+            ("If-Match: \"a\"\nIf-Unmodified-Since: @-200", Proceed, Proceed), // step 1 over 2
+            ("If-Unmodified-Since: @-100", Proceed, Proceed),
+            ("If-Unmodified-Since: @-101", Failed, Failed),
+            ("If-Unmodified-Since: rubbish", Proceed, Proceed),
+            ("If-None-Match: \"a\"", NotModified, Failed),
+            ("If-None-Match: W/\"a\"", NotModified, Failed), // weak comparison
+            ("If-None-Match: *", NotModified, Failed),
+            ("If-None-Match: \"x\"", Proceed, Proceed),
+            ("If-None-Match: \"x\"\nIf-None-Match: \"a\"", NotModified, Failed),
+            ("If-None-Match: \"x\",, W/\"y\" ,\t\"a\"", NotModified, Failed),
+            ("If-None-Match: \"x, a\"", Proceed, Proceed),
+            ("If-None-Match: a", Proceed, Proceed),
+            ("If-None-Match: a, \"a\"", NotModified, Failed),
+            ("If-None-Match: \"x\"\nIf-Modified-Since: @0", Proceed, Proceed), // step 3 over 4
+            ("If-None-Match: \"a\"\nIf-Modified-Since: @-200", NotModified, Failed),
+            ("If-Modified-Since: @-100", NotModified, Proceed),
+            ("If-Modified-Since: @0", NotModified, Proceed),
+            ("If-Modified-Since: @-101", Proceed, Proceed),
+            ("If-Modified-Since: Saturday, 13-Nov-27 23:58:20 GMT", NotModified, Proceed),
+            ("If-Modified-Since: Sat Nov 13 23:58:19 2027", Proceed, Proceed),
+            ("If-Modified-Since: rubbish", Proceed, Proceed),
+            ("If-Modified-Since: @0\nIf-Modified-Since: @0", Proceed, Proceed),
+            ("If-Match: \"a\"\nIf-None-Match: \"a\"", NotModified, Failed),
+            ("If-Match: \"x\"\nIf-None-Match: \"a\"", Failed, Failed),
+        ];
+        for (request, get, put) in rows {
+            let request = headers(request);
+            assert_eq!(precondition(&Method::GET, &request, &ours), get, "GET {request:?}");
+            assert_eq!(precondition(&Method::HEAD, &request, &ours), get, "HEAD {request:?}");
+            assert_eq!(precondition(&Method::PUT, &request, &ours), put, "PUT {request:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_changed_within_a_second_equals_the_date_that_names_it() {
+        let modified = wall(-100) + Duration::from_millis(900);
+        let ours = Validators { last_modified: Some(modified), ..Validators::default() };
+        let asked = |text| precondition(&Method::GET, &headers(text), &ours);
+        assert_eq!(asked("If-Modified-Since: @-100"), Precondition::NotModified);
+        assert_eq!(asked("If-Unmodified-Since: @-100"), Precondition::Proceed);
+    }
+
+    #[test]
+    fn a_cache_leaves_the_origins_conditions_alone_and_falls_back_on_date() {
+        use Precondition::{NotModified, Proceed};
+        let rows = [
+            // stored, conditions
+            ("ETag: \"a\"", "If-Match: \"x\"", Proceed), // §4.3.2
+            ("Last-Modified: @-100", "If-Unmodified-Since: @-200", Proceed),
+            ("ETag: \"a\"", "If-None-Match: \"a\"", NotModified),
+            ("Date: @0", "If-Modified-Since: @0", NotModified),
+            ("Date: @0", "If-Modified-Since: @5", NotModified),
+            ("Date: @0", "If-Modified-Since: @-3000", Proceed), // the client's copy is older
+            ("Date: @0\nLast-Modified: @-100", "If-Modified-Since: @-50", NotModified),
+        ];
+        for (stored, request, want) in rows {
+            let got = precondition_at_cache(&Method::GET, &headers(request), &validators(stored));
+            assert_eq!(got, want, "{stored:?} {request:?}");
+        }
+        let origin =
+            precondition(&Method::GET, &headers("If-Modified-Since: @0"), &validators("Date: @0"));
+        assert_eq!(origin, Proceed, "RFC 9110 §13.1.3: no modification date, no condition");
+    }
+
+    #[test]
+    fn what_goes_upstream_are_our_conditions_only() {
+        let mut request = headers(
+            "If-None-Match: \"client\"\nIf-Modified-Since: @-9\nIf-Match: \"c\"
+             If-Unmodified-Since: @-9\nIf-Range: \"c\"\nAccept: */*",
+        );
+        validators("ETag: W/\"ours\"").apply_to(&mut request);
+        assert_eq!(request, headers("Accept: */*\nIf-None-Match: W/\"ours\""));
+        validators("Last-Modified: @-7").apply_to(&mut request);
+        assert_eq!(request, headers("Accept: */*\nIf-Modified-Since: @-7"));
+        Validators::default().apply_to(&mut request);
+        assert_eq!(request, headers("Accept: */*"));
+    }
+
+    #[test]
+    fn repeated_or_malformed_validators_are_none() {
+        for none in ["", "ETag: abc", "ETag: \"a\"\nETag: \"a\"", "Last-Modified: 0"] {
+            assert!(validators(none).is_empty(), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_304_about_something_else_confirms_nothing() {
+        let rows = [
+            ("ETag: \"a\"", "ETag: \"a\"", true),
+            ("ETag: \"a\"", "ETag: W/\"a\"", true),
+            ("ETag: \"a\"", "ETag: \"b\"", false),
+            ("ETag: \"a\"", "", true),
+            ("Last-Modified: @-9", "ETag: \"b\"", false),
+            ("Last-Modified: @-9", "Last-Modified: @-9", true),
+            ("Last-Modified: @-9", "Last-Modified: @-8", false),
+            ("ETag: \"a\"\nLast-Modified: @-9", "ETag: \"a\"\nLast-Modified: @-8", true),
+        ];
+        for (stored, not_modified, want) in rows {
+            let got = validators(stored).confirmed_by(&headers(not_modified));
+            assert_eq!(got, want, "{stored:?} {not_modified:?}");
+        }
+    }
+
+    #[test]
+    fn a_304_describes_no_representation() {
+        let stored = headers(
+            "ETag: \"a\"\nLast-Modified: @-9\nDate: @0\nExpires: @9\nCache-Control: max-age=9
+             Vary: Accept\nContent-Location: /a\nContent-Security-Policy: x\nX-Any: y
+             Content-Type: text/html\nContent-Length: 3\nContent-Encoding: gzip
+             Content-Language: de\nContent-Range: bytes 0-1/2\nAccept-Ranges: bytes",
+        );
+        let want = headers(
+            "ETag: \"a\"\nDate: @0\nExpires: @9\nCache-Control: max-age=9
+             Vary: Accept\nContent-Location: /a\nContent-Security-Policy: x\nX-Any: y",
+        );
+        assert_eq!(not_modified_fields(&stored), want);
+        let untagged = headers("Last-Modified: @-9\nContent-Type: text/html");
+        assert_eq!(not_modified_fields(&untagged), headers("Last-Modified: @-9"));
+    }
+}

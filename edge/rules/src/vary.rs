@@ -176,3 +176,102 @@ fn is_nonzero_weight(parameter: &[u8]) -> bool {
     let digits = weight.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
     digits && weight.iter().any(|byte| (b'1'..=b'9').contains(byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::headers;
+
+    #[test]
+    fn a_request_matches_if_it_has_the_same_in_every_selecting_field() {
+        let rows = [
+            // Vary, first request, next request
+            ("", "Foo: 1", "Foo: 2", true),
+            ("Foo", "Foo: 1", "Foo: 1", true),
+            ("Foo", "Foo: 1", "Foo: 2", false),
+            ("Foo", "Foo: 1", "", false),
+            ("Foo", "", "Foo: 1", false),
+            ("Foo", "", "", true),
+            ("Foo", "", "Foo:", false), // absent is not empty
+            ("Foo", "Foo: 1\nOther: 2", "Foo: 1\nOther: 3", true),
+            ("foo", "Foo: 1", "FOO: 1", true),
+            ("Foo", "Foo: a", "Foo: A", false),
+            ("Foo, Bar", "Foo: 1\nBar: 2", "Bar: 2\nFoo: 1", true),
+            ("Foo, Bar", "Foo: 1\nBar: 2", "Foo: 1\nBar: 3", false),
+            ("Foo, Bar", "Foo: 1", "Foo: 1", true),
+            ("Foo\nVary: Bar", "Foo: 1\nBar: 2", "Foo: 1\nBar: 3", false), // over several lines
+            (", ,Foo,", "Foo: 1", "Foo: 2", false),
+            // §4.1: whitespace and lines make no difference, order and quotes do
+            ("Foo", "Foo: 1, 2", "Foo: 1,2", true),
+            ("Foo", "Foo: 1, 2", "Foo: 1\nFoo: 2", true),
+            ("Foo", "Foo: 1, 2", "Foo: 2, 1", false),
+            ("Foo", "Foo: 1, 2", "Foo: 1", false),
+            ("Foo", "Foo: 1", "Foo: 1, 2", false),
+            ("Foo", "Foo: \"1, 2\"", "Foo: \"1,2\"", false),
+            ("Foo", "Foo: 12", "Foo: 1\nFoo: 2", false),
+            ("Accept-Language", "Accept-Language: en-GB, de", "Accept-Language: EN-gb,DE", true),
+            ("Accept-Language", "Accept-Language: en, de", "Accept-Language: de, en", false),
+            (
+                "Accept-Encoding",
+                "Accept-Encoding: gzip, br",
+                "Accept-Encoding: br;q=0.5,gzip",
+                true,
+            ),
+            ("Accept-Encoding", "Accept-Encoding: gzip", "Accept-Encoding: gzip, br", false),
+            ("Accept-Encoding", "Accept-Encoding: gzip", "", false),
+            ("Accept-Encoding", "", "Accept-Encoding: identity", true),
+        ];
+        for (vary, first, next, want) in rows {
+            let vary = headers(&format!("Vary: {vary}"));
+            let stored = Vary::of(&headers(first), &vary).unwrap();
+            assert_eq!(stored.matches(&headers(next)), want, "{vary:?}: {first:?}, {next:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_anywhere_or_a_name_that_is_none_selects_nothing_ever() {
+        for any in ["*", "*, Foo", "Foo, *", "Foo\nVary: *", " ,*", "\"Foo\"", "a b"] {
+            let vary = headers(&format!("Vary: {any}"));
+            assert_eq!(Vary::of(&HeaderMap::new(), &vary), Err(VaryAny), "{any:?}");
+        }
+        assert!(Vary::of(&HeaderMap::new(), &headers("Vary: ,")).unwrap().is_empty());
+        let named = Vary::of(&HeaderMap::new(), &headers("Vary: Foo, foo, Bar")).unwrap();
+        assert_eq!(named.names().collect::<Vec<_>>(), ["foo", "bar"]);
+    }
+
+    #[test]
+    fn accepted_codings_are_told_apart_only_where_it_matters() {
+        let rows = [
+            (None, "identity"),
+            (Some(""), "identity"),
+            (Some("deflate, compress"), "identity"),
+            (Some("gzip"), "gzip"),
+            (Some("x-gzip"), "gzip"),
+            (Some("GZIP;Q=1"), "gzip"),
+            (Some("gzip, deflate, br, zstd"), "gzip, br, zstd"),
+            (Some("zstd;q=0.1,br;q=0.001 , gzip ; q=1.0"), "gzip, br, zstd"),
+            (Some("br, gzip;q=0"), "br"),
+            (Some("br, gzip;q=0.000"), "br"),
+            (Some("br, gzip;q=x"), "br"),
+            (Some("*"), "gzip, br, zstd"),
+            (Some("*, br;q=0"), "gzip, zstd"),
+            (Some("gzip, identity;q=0"), "gzip, identity;q=0"),
+            (Some("gzip, *;q=0"), "gzip, identity;q=0"),
+            (Some("gzip, identity;q=0.5, *;q=0"), "gzip"),
+        ];
+        for (field, want) in rows {
+            let line = field.map(|field| format!("Accept-Encoding: {field}")).unwrap_or_default();
+            assert_eq!(Codings::of(&headers(&line)).token(), want, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_codings_reads_back_as_the_same() {
+        for bits in 0..16_u8 {
+            let [gzip, br, zstd, no_identity] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+            let codings = Codings { gzip, br, zstd, no_identity };
+            let line = format!("Accept-Encoding: {}", codings.token());
+            assert_eq!(Codings::of(&headers(&line)), codings);
+        }
+    }
+}
