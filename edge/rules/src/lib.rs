@@ -55,3 +55,5 @@ mod structured;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod laws;
