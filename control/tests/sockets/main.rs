@@ -1,0 +1,18 @@
+//! A replica and a front door over real sockets, with edges of which every step is scripted.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a panic is a test's verdict"
+)]
+
+mod kit;
+
+mod edges;
+mod explain;
+mod following;
+mod front;
+mod limits;
+mod regions;
+mod start;
