@@ -2,6 +2,7 @@
 //!
 //! - `api/edges.rs`: the register, beats, `explain`. `api/regions.rs`: states and intents
 //! - `api/steer.rs`: where a client would go. `api/status.rs`: the replica itself
+//! - `api/input.rs`: bodies and parameters, within their limits
 //!
 //! # Invariants
 //! - Every call is answered within `limits.call_timeout`, also if a client's body or another node
@@ -9,6 +10,7 @@
 //! - What the contract has and this version does not is refused by name (501), never as unknown.
 
 mod edges;
+mod input;
 mod regions;
 mod status;
 mod steer;
@@ -17,21 +19,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use meridian_control_wire::problem::ErrorCode;
-use serde::de::DeserializeOwned;
 
 use crate::answer::{Answer, Refusal, text, without_body};
-use crate::replica::Replica;
+use crate::context::Context;
 use crate::server::Answers;
-use crate::world;
 
-/// Answers the API of one replica.
+/// Answers the API of one context.
 #[derive(Debug, Clone)]
-pub(crate) struct Api(Arc<Replica>);
+pub(crate) struct Api(pub(crate) Arc<Context>);
 
 /// A thing that the API has. Names within a path are read later: a path says only which thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,16 +119,16 @@ impl Answers for Api {
         request: Request<Incoming>,
         _from: IpAddr,
     ) -> impl Future<Output = Answer> + Send + 'static {
-        let Self(replica) = self;
+        let Self(context) = self;
         async move {
             let is_head = *request.method() == Method::HEAD;
             let path = request.uri().path().to_owned();
             let resource = Resource::named(&path);
-            let limit = replica.config.limits.call_timeout.get();
-            let outcome = tokio::time::timeout(limit, answered(&replica, resource, request)).await;
+            let limit = context.config.limits.call_timeout.get();
+            let outcome = tokio::time::timeout(limit, answered(&context, resource, request)).await;
             let outcome = outcome.unwrap_or_else(|_elapsed| Err(overdue(limit)));
             let refused = outcome.as_ref().err().map(Refusal::code);
-            replica.metrics.count(resource.label(), refused);
+            context.metrics.count(resource.label(), refused);
             let answer = outcome.unwrap_or_else(Refusal::into_answer);
             if is_head { without_body(answer) } else { answer }
         }
@@ -144,33 +142,33 @@ fn overdue(limit: Duration) -> Refusal {
 
 /// Sends a request to the file of its resource. HEAD goes where GET goes.
 async fn answered(
-    replica: &Replica,
+    context: &Context,
     resource: Resource<'_>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let method = request.method().clone();
     let reads = method == Method::GET || method == Method::HEAD;
     match resource {
-        Resource::Edges if reads => Ok(edges::list(replica)),
-        Resource::Edges if method == Method::POST => edges::register(replica, request).await,
+        Resource::Edges if reads => Ok(edges::list(context)),
+        Resource::Edges if method == Method::POST => edges::register(context, request).await,
         Resource::Edges => Err(Refusal::method(&method, "GET, HEAD, POST")),
         Resource::Edge(id) if method == Method::DELETE => {
-            edges::strike(replica, id, request.headers()).await
+            edges::strike(context, id, request.headers()).await
         }
         Resource::Edge(_) => Err(Refusal::method(&method, "DELETE")),
-        Resource::Explain(id) if reads => edges::explain(replica, id, request.uri().query()).await,
-        Resource::Ping(id) if method == Method::POST => edges::ping(replica, id, request).await,
+        Resource::Explain(id) if reads => edges::explain(context, id, request.uri().query()).await,
+        Resource::Ping(id) if method == Method::POST => edges::ping(context, id, request).await,
         Resource::Ping(_) => Err(Refusal::method(&method, "POST")),
-        Resource::Regions if reads => Ok(regions::list(replica)),
+        Resource::Regions if reads => Ok(regions::list(context)),
         Resource::Intent(region) if method == Method::PUT => {
-            regions::intend(replica, region, request).await
+            regions::intend(context, region, request).await
         }
         Resource::Intent(_) => Err(Refusal::method(&method, "PUT")),
-        Resource::Steer if reads => steer::steer(replica, request.uri().query()),
-        Resource::Status if reads => Ok(status::status(replica)),
-        Resource::Metrics if reads => Ok(status::metrics(replica)),
+        Resource::Steer if reads => steer::steer(context, request.uri().query()),
+        Resource::Status if reads => Ok(status::status(context)),
+        Resource::Metrics if reads => Ok(status::metrics(context)),
         Resource::Healthz if reads => Ok(text(StatusCode::OK, "ok\n")),
-        Resource::Readyz if reads => status::readyz(replica),
+        Resource::Readyz if reads => status::readyz(context),
         Resource::Explain(_)
         | Resource::Regions
         | Resource::Steer
@@ -188,59 +186,9 @@ async fn answered(
     }
 }
 
-impl Api {
-    pub(crate) fn new(replica: Arc<Replica>) -> Self {
-        Self(replica)
-    }
-}
-
-/// The body of `request`, read as JSON within the limits of size and time.
-async fn body_of<T: DeserializeOwned>(
-    replica: &Replica,
-    request: Request<Incoming>,
-) -> Result<T, Refusal> {
-    let limits = &replica.config.limits;
-    let body = whole(request.into_body(), limits.body_size.to_usize());
-    // Less than the whole call may take, so that it is this that is told.
-    let patience = limits.call_timeout.get().mul_f64(0.9);
-    let bytes = tokio::time::timeout(patience, body).await.map_err(|_elapsed| {
-        Refusal::new(ErrorCode::RequestTimeout, format!("no whole body within {patience:?}"))
-    })??;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::new(ErrorCode::BadRequest, format!("the body: {error}")))
-}
-
-async fn whole(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let detail = format!("the body is larger than limits.body_size = {limit} bytes");
-            Err(Refusal::new(ErrorCode::TooLarge, detail))
-        }
-        Err(error) => Err(Refusal::new(ErrorCode::BadRequest, format!("the body broke: {error}"))),
-    }
-}
-
-/// The value of the parameter `name` in `query`, without its escapes; the first if it is repeated.
-fn parameter(query: Option<&str>, name: &str) -> Option<Result<String, Refusal>> {
-    let value = query?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))?;
-    let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
-    Some(decoded.map(std::borrow::Cow::into_owned).map_err(|error| {
-        Refusal::new(ErrorCode::BadRequest, format!("the parameter {name} is no UTF-8: {error}"))
-    }))
-}
-
-/// How long this replica has been running.
-fn uptime(replica: &Replica) -> Duration {
-    world::now().saturating_duration_since(replica.started)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{RESOURCES, Resource, parameter};
+    use super::{RESOURCES, Resource};
 
     #[test]
     fn a_path_names_one_resource() {
@@ -285,23 +233,5 @@ mod tests {
             assert_eq!(got, want, "{path}");
             assert!(RESOURCES.contains(&got.label()), "{path}");
         }
-    }
-
-    #[test]
-    fn a_parameter_is_the_first_of_its_name_without_escapes() {
-        let rows = [
-            (Some("from=fra"), Some("fra")),
-            (Some("a=b&from=50.03%2C8.57&from=x"), Some("50.03,8.57")),
-            (Some("from="), Some("")),
-            (Some("from"), None),
-            (Some("xfrom=a"), None),
-            (Some("url=http%3A%2F%2Fa%2Fb%3Fc%3Dd&from=%E2%82%AC"), Some("€")),
-            (None, None),
-        ];
-        for (query, want) in rows {
-            let got = parameter(query, "from").map(|value| value.unwrap());
-            assert_eq!(got.as_deref(), want, "{query:?}");
-        }
-        assert!(parameter(Some("from=%ff"), "from").unwrap().is_err());
     }
 }

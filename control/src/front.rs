@@ -1,6 +1,6 @@
 //! The front door: sends each client to the nearest usable edge by a 307.
 //!
-//! - `front/follow.rs`: asks any replica for the edges, and goes on with what it knows when none
+//! - `front/door.rs`: what it knows. `front/follow.rs`: asks any replica for the edges, and goes on with what it knows when none
 //!   is there. `front/redirect.rs`: from a request to its `Location`, pure but for the loads.
 //!   `front/admin.rs`: metrics and health
 //!
@@ -12,34 +12,34 @@
 //! - The control plane is never asked on behalf of a request.
 
 mod admin;
+mod door;
 mod follow;
 mod redirect;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use http::Request;
 use hyper::body::Incoming;
 use meridian_config::control::Front;
-use meridian_config::units::{Address, NodeName};
 use meridian_control_wire::problem::ErrorCode;
-use meridian_control_wire::{EdgeState, EdgeView};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Answer, Refusal};
+use crate::answer::Answer;
 use crate::asker::Prefixes;
 use crate::auth::Tokens;
 use crate::error::RunError;
 use crate::front::admin::Admin;
+use crate::front::door::Door;
+use crate::front::redirect::redirect;
 use crate::metrics::{FrontMetrics, Outcome};
-use crate::replica::{guarded, joined, listen};
+use crate::node::{guarded, joined, listen};
 use crate::server::{self, Answers};
-use crate::steer::{Loads, Map};
+use crate::steer::Loads;
 use crate::world;
 
 /// Runs a front door until `stop` is cancelled and what was in flight is answered or, after
@@ -49,29 +49,6 @@ use crate::world;
 /// What keeps it from starting (before anything is answered), or a task of its own that failed.
 pub async fn run(config: Front, stop: CancellationToken) -> Result<(), RunError> {
     bind(config).await?.serve(stop).await
-}
-
-/// What the parts of a front door share.
-#[derive(Debug)]
-struct Door {
-    config: Front,
-    /// The replicas by name, with their addresses of `[peers]`.
-    replicas: Vec<(NodeName, Address)>,
-    prefixes: Prefixes,
-    view: ArcSwap<View>,
-    loads: Mutex<Loads>,
-    metrics: FrontMetrics,
-    /// Whether it has ever known a usable edge.
-    ready: AtomicBool,
-}
-
-/// What a front door knows of the edges.
-#[derive(Debug, Default)]
-struct View {
-    edges: Vec<EdgeView>,
-    map: Map,
-    /// When a replica last told; `None`: none has yet.
-    heard: Option<Instant>,
 }
 
 /// A front door that listens but does not answer yet.
@@ -156,16 +133,16 @@ impl Answers for Entrance {
         request: Request<Incoming>,
         from: IpAddr,
     ) -> impl Future<Output = Answer> + Send + 'static {
-        let answer = self.0.answer(&request, from);
+        let answer = self.answered(&request, from);
         async move { answer }
     }
 }
 
-impl Door {
-    fn answer(&self, request: &Request<Incoming>, from: IpAddr) -> Answer {
-        match redirect::redirect(self, request, from) {
+impl Entrance {
+    fn answered(&self, request: &Request<Incoming>, from: IpAddr) -> Answer {
+        match redirect(&self.0, request, from) {
             Ok(answer) => {
-                self.metrics.count(Outcome::Redirected);
+                self.0.metrics.count(Outcome::Redirected);
                 answer
             }
             Err(refusal) => {
@@ -173,60 +150,9 @@ impl Door {
                     ErrorCode::NoEdge => Outcome::NoEdge,
                     _ => Outcome::Refused,
                 };
-                self.metrics.count(outcome);
+                self.0.metrics.count(outcome);
                 refusal.into_answer()
             }
         }
-    }
-
-    /// Takes in what a replica told.
-    fn learn(&self, mut edges: Vec<EdgeView>) {
-        let known = self.view.load();
-        for edge in &mut edges {
-            keep_knowing(&known.edges, edge);
-        }
-        let map = Map::of(&edges);
-        if map != known.map {
-            let gone = known.map.regions().map(|(region, _)| region.as_str());
-            let here = map.regions().map(|(region, usable)| (region.as_str(), usable));
-            self.metrics.observe(gone, here);
-            for (region, usable) in map.regions() {
-                let before = known.map.regions().find(|(known, _)| *known == region);
-                if before.is_none_or(|(_, before)| before != usable) {
-                    tracing::info!(%region, usable, "region takes clients, or not");
-                }
-            }
-        }
-        if map.is_usable() {
-            self.ready.store(true, Ordering::Relaxed);
-        }
-        self.view.store(Arc::new(View { edges, map, heard: Some(world::now()) }));
-    }
-
-    /// How many clients went where of late. Held for a choice's time only.
-    fn loads(&self) -> MutexGuard<'_, Loads> {
-        // Counting is all that happens under it: what a panic left behind is still a count.
-        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        loads.age(world::now());
-        loads
-    }
-
-    fn is_ready(&self) -> Result<(), Refusal> {
-        if self.ready.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let detail = "no replica has told of a usable edge yet";
-        Err(Refusal::new(ErrorCode::NotReady, detail))
-    }
-}
-
-/// A replica that started just now cannot know of an edge yet: what was known of it stays.
-fn keep_knowing(known: &[EdgeView], edge: &mut EdgeView) {
-    if edge.heard_ms_ago.is_some() || edge.state == EdgeState::Healthy {
-        return;
-    }
-    let before = known.iter().find(|known| known.name == edge.name && known.url == edge.url);
-    if let Some(before) = before {
-        edge.state = before.state;
     }
 }

@@ -185,6 +185,13 @@ impl Ledger {
         self.register().settle(told, world::now())
     }
 
+    /// Waits for the change that is being made, and lets no other begin.
+    pub(crate) async fn end(&self) {
+        let last = self.turn.acquire().await;
+        self.turn.close();
+        drop(last);
+    }
+
     fn durably(&self, changes: &[Change]) -> Result<(), Refusal> {
         let applied = self.store.apply(changes);
         self.sound.store(applied.is_ok(), Ordering::Relaxed);
@@ -211,8 +218,10 @@ impl Ledger {
         };
         let ledger = Arc::clone(self);
         let changed = tokio::task::spawn_blocking(move || {
-            let _turn = turn; // moved here: the next change waits for this one, not for its asker
-            change(&ledger)
+            let changed = change(&ledger);
+            drop(ledger);
+            drop(turn); // here and last: who comes next waits for the change, not for its asker
+            changed
         });
         changed.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a change broke");

@@ -11,39 +11,39 @@ use meridian_control_wire::{Edges, MAX_BEAT, Ping, Registered, Registration};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::answer::{Answer, Refusal, bytes_of, empty, json};
-use crate::api::{body_of, parameter};
+use crate::api::input::{body_of, parameter};
 use crate::auth::{Fingerprint, bearer};
+use crate::context::Context;
 use crate::dial::Link;
 use crate::register::{DeadBeat, millis};
-use crate::replica::Replica;
 use crate::world;
 
 /// `GET /v1/edges`.
-pub(super) fn list(replica: &Replica) -> Answer {
-    let edges = replica.ledger.register().edges(world::now());
+pub(super) fn list(context: &Context) -> Answer {
+    let edges = context.ledger.register().edges(world::now());
     json(StatusCode::OK, &Edges { edges })
 }
 
 /// `POST /v1/edges`: 201 for a new name, 200 for a known one, whose secret is void from now on.
 pub(super) async fn register(
-    replica: &Replica,
+    context: &Context,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let token = replica.tokens.authorize(request.headers(), Scope::Edge)?.to_owned();
-    let registration: Registration = body_of(replica, request).await?;
+    let token = context.tokens.authorize(request.headers(), Scope::Edge)?.to_owned();
+    let registration: Registration = body_of(context, request).await?;
     let secret = new_secret()?;
     let (id, region) = (registration.name.clone(), registration.region.clone());
     let url = registration.url.clone();
-    let known = replica.ledger.enrol(registration, Fingerprint::of(secret.expose())).await?;
-    replica.metrics.registrations.inc();
+    let known = context.ledger.enrol(registration, Fingerprint::of(secret.expose())).await?;
+    context.metrics.registrations.inc();
     tracing::info!(token, edge = %id, %region, %url, known, "edge registered");
     let status = if known { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(json(status, &Registered { id, secret, beat_ms: beat_ms(replica) }))
+    Ok(json(status, &Registered { id, secret, beat_ms: beat_ms(context) }))
 }
 
 /// Four beats in a lapse: three may be lost before an edge counts as gone.
-fn beat_ms(replica: &Replica) -> u64 {
-    millis(replica.config.health.edge_lapse.get() / 4).clamp(1, millis(MAX_BEAT))
+fn beat_ms(context: &Context) -> u64 {
+    millis(context.config.health.edge_lapse.get() / 4).clamp(1, millis(MAX_BEAT))
 }
 
 fn new_secret() -> Result<Secret, Refusal> {
@@ -53,16 +53,16 @@ fn new_secret() -> Result<Secret, Refusal> {
 
 /// `POST /v1/edge/{id}/ping`.
 pub(super) async fn ping(
-    replica: &Replica,
+    context: &Context,
     id: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let secret = bearer(request.headers())?.to_owned();
-    let ping: Ping = body_of(replica, request).await?;
-    let beaten = replica.ledger.register().beat(id, &secret, ping, world::now());
+    let ping: Ping = body_of(context, request).await?;
+    let beaten = context.ledger.register().beat(id, &secret, ping, world::now());
     match beaten {
-        Ok(true) => replica.metrics.beats.inc(),
-        Ok(false) => replica.metrics.late_beats.inc(),
+        Ok(true) => context.metrics.beats.inc(),
+        Ok(false) => context.metrics.late_beats.inc(),
         Err(DeadBeat::UnknownEdge) => {
             let detail = "no edge of this name is registered here: it has to register again";
             return Err(Refusal::new(ErrorCode::UnknownEdge, detail));
@@ -77,13 +77,13 @@ pub(super) async fn ping(
 
 /// `DELETE /v1/edges/{id}`. An edge that lives registers again at its next beat: stop it first.
 pub(super) async fn strike(
-    replica: &Replica,
+    context: &Context,
     id: &str,
     headers: &HeaderMap,
 ) -> Result<Answer, Refusal> {
-    let token = replica.tokens.authorize(headers, Scope::Operate)?;
+    let token = context.tokens.authorize(headers, Scope::Operate)?;
     let name: NodeName = id.parse().map_err(|_rule: String| unknown(id))?;
-    let struck = replica.ledger.strike(name).await?.ok_or_else(|| unknown(id))?;
+    let struck = context.ledger.strike(name).await?.ok_or_else(|| unknown(id))?;
     tracing::info!(token, edge = %struck.name, region = %struck.region, "edge removed");
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -96,7 +96,7 @@ fn unknown(id: &str) -> Refusal {
 ///
 /// Asked at the address that `[peers]` has for its name, else at the one that it registered with.
 pub(super) async fn explain(
-    replica: &Replica,
+    context: &Context,
     id: &str,
     query: Option<&str>,
 ) -> Result<Answer, Refusal> {
@@ -104,15 +104,15 @@ pub(super) async fn explain(
         Refusal::new(ErrorCode::BadRequest, "the parameter url is missing: ?url=U")
     })??;
     let registration = {
-        let register = replica.ledger.register();
+        let register = context.ledger.register();
         register.member(id).ok_or_else(|| unknown(id))?.registration.clone()
     };
-    let address = match replica.config.peers.get(id) {
+    let address = match context.config.peers.get(id) {
         Some(address) => address.clone(),
         None => registered_address(&registration)?,
     };
     let target = format!("/v1/explain?url={}", utf8_percent_encode(&url, NON_ALPHANUMERIC));
-    let limits = &replica.config.limits;
+    let limits = &context.config.limits;
     // Less than the whole call may take, so that it is this that is told.
     let patience = limits.call_timeout.get().mul_f64(0.8);
     let asked = async {

@@ -8,27 +8,27 @@ use meridian_control_wire::problem::ErrorCode;
 use meridian_control_wire::{IntentOrder, Regions};
 
 use crate::answer::{Answer, Refusal, json};
-use crate::api::body_of;
-use crate::replica::Replica;
+use crate::api::input::body_of;
+use crate::context::Context;
 use crate::world;
 
 /// `GET /v1/regions`.
-pub(super) fn list(replica: &Replica) -> Answer {
-    let regions = replica.ledger.register().regions(world::now());
+pub(super) fn list(context: &Context) -> Answer {
+    let regions = context.ledger.register().regions(world::now());
     json(StatusCode::OK, &Regions { regions })
 }
 
 /// `PUT /v1/regions/{r}/intent`: answered with the region once it is durable.
 pub(super) async fn intend(
-    replica: &Replica,
+    context: &Context,
     label: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let token = replica.tokens.authorize(request.headers(), Scope::Operate)?.to_owned();
+    let token = context.tokens.authorize(request.headers(), Scope::Operate)?.to_owned();
     let unknown = || Refusal::new(ErrorCode::NotFound, format!("no region {label} is known"));
     let region: Region = label.parse().map_err(|_rule: String| unknown())?;
-    let order: IntentOrder = body_of(replica, request).await?;
-    let view = replica.ledger.intend(region, order.state).await?.ok_or_else(unknown)?;
+    let order: IntentOrder = body_of(context, request).await?;
+    let view = context.ledger.intend(region, order.state).await?.ok_or_else(unknown)?;
     tracing::info!(token, region = label, intent = order.state.token(), "region intent set");
     Ok(json(StatusCode::OK, &view))
 }

@@ -8,9 +8,8 @@ use meridian_control_wire::{EdgeCount, EdgeState, RegionState};
 use serde::Serialize;
 
 use crate::answer::{Answer, Refusal, json, text};
-use crate::api::uptime;
+use crate::context::Context;
 use crate::register::millis;
-use crate::replica::Replica;
 use crate::world;
 
 #[derive(Debug, Serialize)]
@@ -65,10 +64,10 @@ struct StoreStatus {
 }
 
 /// `GET /v1/status`.
-pub(super) fn status(replica: &Replica) -> Answer {
+pub(super) fn status(context: &Context) -> Answer {
     let now = world::now();
     let (edges, regions) = {
-        let register = replica.ledger.register();
+        let register = context.ledger.register();
         (register.edges(now), register.regions(now))
     };
     let mut edge_count = EdgeCount::default();
@@ -89,8 +88,8 @@ pub(super) fn status(replica: &Replica) -> Answer {
         *count = count.saturating_add(1);
         region_count.total = region_count.total.saturating_add(1);
     }
-    let position = replica.ledger.position();
-    let (config, role) = (&replica.config, "single");
+    let position = context.ledger.position();
+    let (config, role) = (&context.config, "single");
     let status = Status {
         name: &config.name,
         region: &config.region,
@@ -98,30 +97,30 @@ pub(super) fn status(replica: &Replica) -> Answer {
         role,
         term: 0,
         consistency: &config.consistency,
-        uptime_ms: millis(uptime(replica)),
+        uptime_ms: millis(world::now().saturating_duration_since(context.started)),
         peers: vec![Peer { name: &config.name, role, reachable: true, lag: 0 }],
         positions: Positions { agreed: position, applied: position },
         edges: edge_count,
         regions: region_count,
-        store: StoreStatus { sound: replica.ledger.is_sound(), position },
+        store: StoreStatus { sound: context.ledger.is_sound(), position },
     };
     json(StatusCode::OK, &status)
 }
 
 /// `GET /metrics`.
-pub(super) fn metrics(replica: &Replica) -> Answer {
+pub(super) fn metrics(context: &Context) -> Answer {
     let now = world::now();
     let (edges, regions) = {
-        let register = replica.ledger.register();
+        let register = context.ledger.register();
         (register.edges(now), register.regions(now))
     };
-    replica.metrics.observe(&edges, &regions, replica.ledger.position());
-    replica.metrics.text()
+    context.metrics.observe(&edges, &regions, context.ledger.position());
+    context.metrics.text()
 }
 
 /// `GET /readyz`: it can make a change durable, as far as the last one tells.
-pub(super) fn readyz(replica: &Replica) -> Result<Answer, Refusal> {
-    if replica.ledger.is_sound() {
+pub(super) fn readyz(context: &Context) -> Result<Answer, Refusal> {
+    if context.ledger.is_sound() {
         return Ok(text(StatusCode::OK, "ready\n"));
     }
     let detail = "the last change could not be made durable: look at the disk under `data`";

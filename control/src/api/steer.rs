@@ -10,9 +10,9 @@ use meridian_control_wire::problem::ErrorCode;
 use serde::Serialize;
 
 use crate::answer::{Answer, Refusal, json};
-use crate::api::parameter;
+use crate::api::input::parameter;
 use crate::asker::{Said, said};
-use crate::replica::Replica;
+use crate::context::Context;
 use crate::steer::{Map, Ranked};
 use crate::world;
 
@@ -40,14 +40,14 @@ impl Chosen {
 }
 
 /// Answers with the ranking; `edge` is `null` if no edge is usable.
-pub(super) fn steer(replica: &Replica, query: Option<&str>) -> Result<Answer, Refusal> {
+pub(super) fn steer(context: &Context, query: Option<&str>) -> Result<Answer, Refusal> {
     let rule = "must be a label such as fra, lat,lon such as 50.03,8.57, or an IP address";
     let from = parameter(query, "from").ok_or_else(|| {
         Refusal::new(ErrorCode::BadRequest, format!("the parameter from is missing: it {rule}"))
     })??;
     let url = parameter(query, "url").transpose()?;
-    let map = Map::of(&replica.ledger.register().edges(world::now()));
-    let asker = match said(&from, &replica.prefixes, |region| map.locate(region)) {
+    let map = Map::of(&context.ledger.register().edges(world::now()));
+    let asker = match said(&from, &context.prefixes, |region| map.locate(region)) {
         Said::Place(asker) => asker,
         Said::Uncharted(address) => {
             let detail = format!("no [[prefix]] of this replica covers {address}");

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use meridian_control_wire::problem::ErrorCode;
 
 use crate::answer::{Answer, Refusal, text, without_body};
-use crate::front::Door;
+use crate::front::door::Door;
 use crate::server::Answers;
 use crate::world;
 

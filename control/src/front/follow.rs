@@ -12,7 +12,7 @@ use meridian_control_wire::Edges;
 use tokio_util::sync::CancellationToken;
 
 use crate::dial::{DialError, Link};
-use crate::front::Door;
+use crate::front::door::Door;
 use crate::world;
 
 /// Why a poll brought nothing.

@@ -20,7 +20,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use crate::answer::{Answer, Refusal, empty};
 use crate::asker::{Asker, Prefixes, Said, located, said};
-use crate::front::Door;
+use crate::front::door::Door;
 use crate::steer::Map;
 
 /// What may not stand in a URI as it is (RFC 3986 §2), and the backslash, which browsers take for

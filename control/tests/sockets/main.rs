@@ -14,5 +14,6 @@ mod explain;
 mod following;
 mod front;
 mod limits;
+mod log;
 mod regions;
 mod start;

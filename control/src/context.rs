@@ -1,0 +1,22 @@
+//! What the resources of a replica's API share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use meridian_config::control::Control;
+
+use crate::asker::Prefixes;
+use crate::auth::Tokens;
+use crate::ledger::Ledger;
+use crate::metrics::ControlMetrics;
+
+/// A running replica, as its resources see it.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: Control,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) tokens: Tokens,
+    pub(crate) prefixes: Prefixes,
+    pub(crate) metrics: ControlMetrics,
+    pub(crate) started: Instant,
+}
