@@ -1,0 +1,323 @@
+//! A small HTTP client for the control API and for admin listeners.
+//!
+//! One connection per call: an operator's command makes a handful of them. Cleartext HTTP only.
+//!
+//! # Invariants
+//! - A call ends within [`CALL_TIMEOUT`] and reads at most [`LARGEST_ANSWER`].
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// One call, from the connection to the last byte.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An answer is read up to this size: metrics of many sites, explanations of long tables.
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// Where a listener is: `http://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Base {
+    authority: String,
+    dial: String,
+}
+
+impl Base {
+    /// Takes `url` for a base if it is one.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let uri: http::Uri = url.parse().map_err(|error| format!("is not a URL: {error}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err("https is not offered yet".to_owned()),
+            _ => return Err("must be http://host:port".to_owned()),
+        }
+        if uri.path() != "/" || uri.query().is_some() {
+            return Err("must be http://host:port, without a path".to_owned());
+        }
+        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        if authority.contains('@') || uri.host().is_none_or(str::is_empty) {
+            return Err("must be http://host:port, without a user".to_owned());
+        }
+        let host = uri.host().unwrap_or_default();
+        let dial = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        Ok(Self { authority, dial })
+    }
+
+    /// `host:port`, to dial.
+    pub(crate) fn address(&self) -> &str {
+        &self.dial
+    }
+}
+
+/// Why a call gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The URL cannot be dialled.
+    #[error("{url}: {rule}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What it should be.
+        rule: String,
+    },
+    /// Nobody is there.
+    #[error("{url} takes no connection (is it running?)")]
+    Unreachable {
+        /// Who was dialled.
+        url: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("{url} did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout {
+        /// Who was asked.
+        url: String,
+    },
+    /// The answer broke off, or is no HTTP.
+    #[error("{url} broke off")]
+    Broken {
+        /// Who was asked.
+        url: String,
+        /// How.
+        source: hyper::Error,
+    },
+    /// The answer is too long, or is not what was asked for.
+    #[error("{url} answered what cannot be used: {reason}")]
+    Unusable {
+        /// Who was asked.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The answer is an error.
+    #[error("{url} answered {status}: {}", told(detail, code.as_deref()))]
+    Refused {
+        /// Who was asked.
+        url: String,
+        /// The status.
+        status: StatusCode,
+        /// The token of the problem (RFC 9457), if it is one.
+        code: Option<String>,
+        /// What went wrong, for people.
+        detail: String,
+    },
+}
+
+fn told(detail: &str, code: Option<&str>) -> String {
+    match (detail, code) {
+        ("", None) => "nothing more".to_owned(),
+        ("", Some(code)) => code.to_owned(),
+        (detail, None) => detail.to_owned(),
+        (detail, Some(code)) => format!("{detail} ({code})"),
+    }
+}
+
+/// Asks one listener.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    base: Base,
+    token: Option<String>,
+}
+
+impl Client {
+    /// Asks the listener at `url`, with the bearer token `token` if there is one.
+    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
+        let base =
+            Base::parse(url).map_err(|rule| ClientError::Url { url: url.to_owned(), rule })?;
+        Ok(Self { base, token })
+    }
+
+    /// `GET target`, as JSON.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+        let (_, body) = self.success(Method::GET, target, Bytes::new()).await?;
+        self.json(target, &body)
+    }
+
+    /// `GET target`, as text.
+    pub(crate) async fn text(&self, target: &str) -> Result<String, ClientError> {
+        let (_, body) = self.success(Method::GET, target, Bytes::new()).await?;
+        String::from_utf8(body.to_vec()).map_err(|error| self.unusable(target, error.to_string()))
+    }
+
+    /// `PUT target` with a JSON body; what the answer says, if anything.
+    pub(crate) async fn put(&self, target: &str, body: &Value) -> Result<Value, ClientError> {
+        let (_, body) = self.success(Method::PUT, target, body.to_string().into()).await?;
+        if body.is_empty() { Ok(Value::Null) } else { self.json(target, &body) }
+    }
+
+    /// The status of `GET target`, and what went wrong in words.
+    pub(crate) async fn probe(&self, target: &str) -> Result<(StatusCode, String), ClientError> {
+        let (status, body) = self.call(Method::GET, target, Bytes::new()).await?;
+        Ok((status, problem(&body).1))
+    }
+
+    async fn success(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let (status, body) = self.call(method, target, body).await?;
+        if status.is_success() {
+            return Ok((status, body));
+        }
+        let (code, detail) = problem(&body);
+        Err(ClientError::Refused { url: self.url(target), status, code, detail })
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        timeout(CALL_TIMEOUT, self.exchange(method, target, body))
+            .await
+            .unwrap_or_else(|_elapsed| Err(ClientError::Timeout { url: self.url("") }))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let request = self.request(method, target, body)?;
+        let stream = TcpStream::connect(self.base.address())
+            .await
+            .map_err(|source| ClientError::Unreachable { url: self.url(""), source })?;
+        let broken = |source| ClientError::Broken { url: self.url(target), source };
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let mut tasks = JoinSet::new(); // ends with this exchange
+        tasks.spawn(connection);
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+        let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                self.unusable(target, format!("it is longer than {LARGEST_ANSWER} bytes"))
+            } else {
+                self.unusable(target, format!("it breaks off: {error}"))
+            }
+        })?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(HOST, &self.base.authority)
+            .header(ACCEPT, "application/json, application/problem+json, text/plain, */*")
+            .header(USER_AGENT, concat!("meridian/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::new(body)).map_err(|error| ClientError::Url {
+            url: self.url(target),
+            rule: format!("cannot be asked for: {error}"),
+        })
+    }
+
+    fn json<T: DeserializeOwned>(&self, target: &str, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| self.unusable(target, error.to_string()))
+    }
+
+    fn unusable(&self, target: &str, reason: String) -> ClientError {
+        ClientError::Unusable { url: self.url(target), reason }
+    }
+
+    fn url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.base.authority)
+    }
+}
+
+/// Code and detail of a problem (RFC 9457); of anything else, its beginning.
+fn problem(body: &[u8]) -> (Option<String>, String) {
+    const SHOWN: usize = 200; // enough of a stranger's error page to recognise it
+    if let Ok(Value::Object(problem)) = serde_json::from_slice(body) {
+        let text = |name| problem.get(name).and_then(Value::as_str).map(str::to_owned);
+        if let Some(detail) = text("detail").or_else(|| text("title")) {
+            return (text("code"), detail);
+        }
+    }
+    let text = String::from_utf8_lossy(body);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (None, line.chars().take(SHOWN).collect())
+}
+
+/// `text` as one value within a query string (RFC 3986 §3.4).
+pub(crate) fn query_value(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
+            value.push(char::from(byte));
+        } else {
+            value.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Base, problem, query_value};
+
+    #[test]
+    fn only_a_cleartext_listener_can_be_asked() {
+        let rows = [
+            ("http://127.0.0.1:8082", Ok("127.0.0.1:8082")),
+            ("http://127.0.0.1:8082/", Ok("127.0.0.1:8082")),
+            ("http://control", Ok("control:80")),
+            ("http://[::1]:80", Ok("[::1]:80")),
+            ("https://control", Err("https is not offered yet")),
+            ("http://control/v1", Err("must be http://host:port, without a path")),
+            ("http://user@control", Err("must be http://host:port, without a user")),
+            ("control:8082", Err("must be http://host:port")),
+        ];
+        for (url, want) in rows {
+            let base = Base::parse(url);
+            let got = base.as_ref().map(Base::address).map_err(String::as_str);
+            assert_eq!(got, want, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_query_value_cannot_end_its_parameter() {
+        assert_eq!(
+            query_value("http://a:1/b c?d=1&e#f%20+"),
+            "http://a:1/b%20c%3Fd%3D1%26e%23f%2520%2B"
+        );
+    }
+
+    #[test]
+    fn a_problem_is_told_by_its_detail_and_a_page_by_its_beginning() {
+        let body =
+            br#"{"title":"Forbidden","code":"forbidden","detail":"scope operate is missing"}"#;
+        let want = (Some("forbidden".to_owned()), "scope operate is missing".to_owned());
+        assert_eq!(problem(body), want);
+        assert_eq!(problem(b"<h1>\n oops</h1>"), (None, "<h1> oops</h1>".to_owned()));
+        assert_eq!(problem(b"[1]"), (None, "[1]".to_owned()));
+    }
+}

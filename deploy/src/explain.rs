@@ -1,0 +1,200 @@
+//! `meridian explain`: what edges have stored for a URL, and what the next request gets.
+//!
+//! The edges' own words; a field of a later version is shown in JSON and left out for people.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::ExplainArgs;
+use crate::client::{Client, query_value};
+use crate::error::{CommandError, chain};
+use crate::output::{Format, tell, write_result};
+use crate::run::runtime;
+use crate::target::Target;
+
+/// Asks the edges and shows what they say.
+pub(crate) fn explain(args: &ExplainArgs) -> Result<(), CommandError> {
+    let target = Target::find(&args.target)?;
+    let headers: String =
+        args.headers.iter().map(|field| format!("&header={}", query_value(field))).collect();
+    let question = format!("/v1/explain?url={}{headers}", query_value(&args.url));
+    let (answers, silent) = runtime(1)?.block_on(async {
+        let region = args.region.as_ref().map(|region| region.as_str());
+        let mut answers: Vec<Value> = Vec::new();
+        let mut silent = 0;
+        for edge in target.edges_in(region).await? {
+            match Client::new(&edge.admin, None)?.get(&question).await {
+                Ok(answer) => answers.push(answer),
+                Err(error) => {
+                    silent += 1;
+                    tell(&format!("{}: {}", edge.name, chain(&error)));
+                }
+            }
+        }
+        Ok::<_, CommandError>((answers, silent))
+    })?;
+    write_result(&answers, Format::of(args.target.json), |answers| {
+        answers.iter().map(text).collect::<Vec<_>>().join("\n")
+    })?;
+    match silent {
+        0 => Ok(()),
+        1 => Err(CommandError::Failed("one edge gave no answer".to_owned())),
+        more => Err(CommandError::Failed(format!("{more} edges gave no answer"))),
+    }
+}
+
+/// What of an explanation is told to people. Everything may be missing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Explanation {
+    edge: String,
+    url: String,
+    site: String,
+    key: String,
+    stored: Vec<Stored>,
+    kept_apart: bool,
+    origins: Vec<Origin>,
+    next: Next,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Stored {
+    status: u16,
+    body_bytes: u64,
+    selected: bool,
+    vary: String,
+    lifetime_seconds: u64,
+    lifetime_from: String,
+    age_seconds: u64,
+    ttl_seconds: i64,
+    etag: Option<String>,
+    cache_control: Option<String>,
+    tags: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Origin {
+    name: String,
+    address: String,
+    in_flight: u32,
+    waiting: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Next {
+    decision: String,
+    fwd: Option<String>,
+    validates: bool,
+    refreshes: bool,
+    stale_may_stand_in: bool,
+}
+
+/// One edge's answer for people; as JSON if it is not what this version knows.
+fn text(answer: &Value) -> String {
+    let Ok(told) = Explanation::deserialize(answer) else { return format!("{answer:#}\n") };
+    let mut lines = vec![
+        format!("{}  {}", told.edge, told.url),
+        format!("  next    {}", next(&told.next)),
+        format!("  site    {}", told.site),
+        format!("  key     {}", visible(&told.key)),
+    ];
+    if told.stored.is_empty() {
+        lines.push("  stored  nothing".to_owned());
+    }
+    for stored in &told.stored {
+        lines.push(format!("  stored  {}", variant(stored)));
+        let details = [
+            stored.cache_control.as_ref().map(|value| format!("Cache-Control: {value}")),
+            stored.etag.as_ref().map(|value| format!("ETag: {value}")),
+            (!stored.vary.is_empty()).then(|| format!("Vary: {}", stored.vary)),
+            (!stored.tags.is_empty()).then(|| format!("tags: {}", stored.tags.join(" "))),
+        ];
+        lines.extend(details.into_iter().flatten().map(|detail| format!("          {detail}")));
+    }
+    if told.kept_apart {
+        lines
+            .push("  apart   answers could not be shared lately: fetches are not collapsed".into());
+    }
+    for origin in &told.origins {
+        lines.push(format!(
+            "  origin  {} at {}: {} in flight, {} waiting",
+            origin.name, origin.address, origin.in_flight, origin.waiting
+        ));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// A key keeps its parts apart by control characters, so that no part can hold one.
+fn visible(key: &str) -> String {
+    key.chars().map(|c| if c.is_control() { '|' } else { c }).collect()
+}
+
+fn next(next: &Next) -> String {
+    let mut text = match (&next.fwd, next.decision.as_str()) {
+        (Some(fwd), "forward") => format!("goes forward: {fwd}"),
+        (_, decision) => decision.to_owned(),
+    };
+    let more = [
+        (next.validates && !next.refreshes, "validates what is stored"),
+        (next.refreshes, "stale, and refreshed in the background"),
+        (next.stale_may_stand_in, "stale may stand in for an error"),
+    ];
+    for (_, words) in more.iter().filter(|(holds, _)| *holds) {
+        text.push_str("; ");
+        text.push_str(words);
+    }
+    text
+}
+
+fn variant(stored: &Stored) -> String {
+    let state = match stored.ttl_seconds {
+        ttl if ttl > 0 => format!("fresh for {ttl} s"),
+        ttl => format!("stale for {} s", ttl.saturating_neg()),
+    };
+    let selected = if stored.selected { "" } else { ", another variant than this request's" };
+    format!(
+        "{}, {} bytes, {state}: age {} s of {} s ({}){selected}",
+        stored.status,
+        stored.body_bytes,
+        stored.age_seconds,
+        stored.lifetime_seconds,
+        stored.lifetime_from,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::text;
+
+    #[test]
+    fn an_answer_is_told_in_words() {
+        let answer = json!({
+            "edge": "fra-1", "url": "/a", "site": "default", "key": "default\u{1}http\u{1}/a",
+            "stored": [{"status": 200, "body_bytes": 12, "selected": true, "vary": "",
+                "lifetime_seconds": 60, "lifetime_from": "MaxAge", "age_seconds": 70,
+                "ttl_seconds": -10, "etag": "\"x\"", "tags": ["news"]}],
+            "next": {"decision": "forward", "fwd": "stale", "validates": true,
+                "refreshes": false, "stale_may_stand_in": true},
+            "later": 1,
+        });
+        let text = text(&answer);
+        assert!(
+            text.contains("goes forward: stale; validates what is stored; stale may"),
+            "{text}"
+        );
+        assert!(text.contains("200, 12 bytes, stale for 10 s: age 70 s of 60 s"), "{text}");
+        assert!(text.contains("tags: news") && text.contains("default|http|/a"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_of_another_kind_is_shown_as_it_is() {
+        assert!(text(&json!({"stored": "none"})).contains("\"none\""));
+        assert!(text(&json!({"edge": "a"})).contains("stored  nothing"));
+    }
+}

@@ -1,0 +1,494 @@
+//! From options, folder and ports to nodes, their configuration files and `cluster.json`.
+//!
+//! # Invariants
+//! - The order in which ports are taken is the documented one (`meridian up --help`).
+//! - A node knows another by its name and finds the address in its own `[peers]`, nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use meridian_config::control::{Consistency, Control, Front, Health, Limits};
+use meridian_config::edge::{Accept, Cache, Edge, Follow, Site as EdgeSite};
+use meridian_config::load::check;
+use meridian_config::origin::{Content, Limits as OriginLimits, Origin};
+use meridian_config::places::Place;
+use meridian_config::role::Role;
+use meridian_config::shared::{Log, Peers, Scope, Token};
+use meridian_config::units::{Address, ByteSize, HumanDuration, NodeName, Region};
+use serde::de::DeserializeOwned;
+
+use crate::cluster::{Cluster, ControlEntry, EdgeEntry, OriginEntry, VERSION};
+use crate::up::dir::ClusterDir;
+use crate::up::error::UpError;
+use crate::up::options::{Options, Site};
+use crate::up::ports::Ports;
+
+/// After Ctrl-C, clients of an edge get this long to end well: a page, not a long download.
+const EDGE_DRAIN: HumanDuration = HumanDuration::secs(5);
+
+/// The others answer short requests.
+const OTHER_DRAIN: HumanDuration = HumanDuration::secs(2);
+
+/// The name of the token of all scopes, in logs.
+const TOKEN_NAME: &str = "up";
+
+/// The nodes of a local CDN, and how to describe them.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The nodes, in the order in which their addresses are told.
+    pub(crate) nodes: Vec<Node>,
+    /// The description; process ids are not in it yet.
+    pub(crate) cluster: Cluster,
+}
+
+/// One node: one process.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Its name.
+    pub(crate) name: NodeName,
+    /// Its role.
+    pub(crate) kind: Kind,
+    /// Where it stands; a front door stands nowhere.
+    pub(crate) place: Option<&'static Place>,
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Where its health is asked for: the admin listener, of a control replica the only one.
+    pub(crate) health: SocketAddr,
+    /// Its configuration, as TOML.
+    pub(crate) config: String,
+    /// From the order to stop until it cuts what is in flight.
+    pub(crate) drain: Duration,
+}
+
+impl Node {
+    /// `http://` and where it listens.
+    pub(crate) fn url(&self) -> String {
+        url(self.listen)
+    }
+
+    /// `http://` and where its health is asked for, if that is not where it listens.
+    pub(crate) fn admin(&self) -> Option<String> {
+        (self.health != self.listen).then(|| url(self.health))
+    }
+}
+
+/// The role of a node, in the order in which they are drained: whoever sends requests stops
+/// before whoever answers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// The front door.
+    Front,
+    /// An edge.
+    Edge,
+    /// A control replica.
+    Control,
+    /// An origin.
+    Origin,
+}
+
+impl Kind {
+    /// All of them, in the order in which they are drained.
+    pub(crate) const ALL: [Self; 4] = [Self::Front, Self::Edge, Self::Control, Self::Origin];
+
+    /// As the command line says it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Front => Front::NAME,
+            Self::Edge => Edge::NAME,
+            Self::Control => Control::NAME,
+            Self::Origin => Origin::NAME,
+        }
+    }
+}
+
+impl Plan {
+    /// Plans the cluster: takes ports, makes every node's configuration and checks it.
+    pub(crate) fn new(
+        options: &Options,
+        dir: &ClusterDir,
+        ports: &mut Ports,
+        front: SocketAddr,
+    ) -> Result<Self, UpError> {
+        let addresses = Addresses::take(options, ports, front)?;
+        let planner = Planner { options, dir, addresses };
+        let mut nodes = vec![planner.front()?, planner.control()?];
+        nodes.extend(planner.origin()?);
+        for edge in &planner.addresses.edges {
+            nodes.push(planner.edge(edge)?);
+        }
+        Ok(Self { nodes, cluster: planner.cluster() })
+    }
+}
+
+/// Who listens where.
+struct Addresses {
+    front: Pair,
+    control: SocketAddr,
+    origin: Origins,
+    edges: Vec<EdgeAddresses>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    listen: SocketAddr,
+    admin: SocketAddr,
+}
+
+enum Origins {
+    Ours(Pair),
+    Server(Address),
+}
+
+struct EdgeAddresses {
+    name: NodeName,
+    place: &'static Place,
+    pair: Pair,
+}
+
+impl Addresses {
+    fn take(options: &Options, ports: &mut Ports, front: SocketAddr) -> Result<Self, UpError> {
+        let front = Pair { listen: front, admin: ports.next()? };
+        let control = ports.next()?;
+        let mut pair = || Ok::<_, UpError>(Pair { listen: ports.next()?, admin: ports.next()? });
+        let origin = match &options.site {
+            Site::Server(server) => Origins::Server(server.clone()),
+            Site::Sample | Site::Folder(_) | Site::Trace(_) => Origins::Ours(pair()?),
+        };
+        let mut edges = Vec::new();
+        for place in &options.regions {
+            for number in 1..=options.edges_per_region {
+                let name = node_name(&format!("{}-{number}", place.code));
+                edges.push(EdgeAddresses { name, place, pair: pair()? });
+            }
+        }
+        Ok(Self { front, control, origin, edges })
+    }
+}
+
+struct Planner<'a> {
+    options: &'a Options,
+    dir: &'a ClusterDir,
+    addresses: Addresses,
+}
+
+impl Planner<'_> {
+    fn front(&self) -> Result<Node, UpError> {
+        let name = node_name("front");
+        let control = node_name("control-1");
+        let Pair { listen, admin } = self.addresses.front;
+        let config = Front {
+            name: name.clone(),
+            listen,
+            admin,
+            peers: peers([(&control, address(self.addresses.control))]),
+            replicas: vec![control],
+            trust_from: true, // whoever asks sits at this machine
+            prefix: Vec::new(),
+            default_from: Some(region(self.home())),
+            poll: HumanDuration::millis(100), // a restarted edge has clients again at once
+            limits: Limits { drain_timeout: OTHER_DRAIN, ..Limits::default() },
+            token: self.tokens(),
+            log: self.log(),
+        };
+        node(Kind::Front, name, None, (listen, admin), OTHER_DRAIN, &config)
+    }
+
+    fn control(&self) -> Result<Node, UpError> {
+        let name = node_name("control-1");
+        let listen = self.addresses.control;
+        let home = self.home();
+        let edges = self.addresses.edges.iter();
+        let config = Control {
+            name: name.clone(),
+            region: region(home),
+            listen,
+            data: self.dir.data(&name),
+            replicas: vec![name.clone()],
+            peers: peers(edges.map(|edge| (&edge.name, address(edge.pair.admin)))),
+            consistency: Consistency::default(),
+            health: Health::default(),
+            prefix: Vec::new(),
+            limits: Limits { drain_timeout: OTHER_DRAIN, ..Limits::default() },
+            token: self.tokens(),
+            log: self.log(),
+        };
+        node(Kind::Control, name, Some(home), (listen, listen), OTHER_DRAIN, &config)
+    }
+
+    fn origin(&self) -> Result<Option<Node>, UpError> {
+        let Origins::Ours(pair) = &self.addresses.origin else { return Ok(None) };
+        let (listen, admin) = (pair.listen, pair.admin);
+        let name = node_name("origin-1");
+        let home = self.home();
+        let mut content = Content::default();
+        match &self.options.site {
+            Site::Sample => content.sample = true,
+            Site::Folder(path) => content.folder = Some(path.clone()),
+            Site::Trace(path) => content.trace = Some(path.clone()),
+            Site::Server(_) => return Ok(None),
+        }
+        let config = Origin {
+            name: name.clone(),
+            region: region(home),
+            listen,
+            admin,
+            content,
+            rule: Vec::new(),
+            limits: OriginLimits { drain_timeout: OTHER_DRAIN, ..OriginLimits::default() },
+            token: self.tokens(),
+            log: self.log(),
+        };
+        let node = node(Kind::Origin, name, Some(home), (listen, admin), OTHER_DRAIN, &config)?;
+        Ok(Some(node))
+    }
+
+    fn edge(&self, edge: &EdgeAddresses) -> Result<Node, UpError> {
+        let (origin, control) = (node_name("origin-1"), node_name("control-1"));
+        let Pair { listen, admin } = edge.pair;
+        let at_control = (&control, address(self.addresses.control));
+        let at_origin = (&origin, self.origin_address());
+        let config = Edge {
+            name: edge.name.clone(),
+            region: region(edge.place),
+            city: Some(edge.place.city.to_owned()),
+            location: Some(edge.place.location),
+            listen,
+            admin,
+            public_url: Some(url(listen)),
+            admin_url: Some(url(admin)),
+            cores: None,
+            accept: Accept { drain_timeout: EDGE_DRAIN, ..Accept::default() },
+            cache: self.cache(),
+            control: Some(Follow {
+                token_file: self.dir.token_file(),
+                ..table("replicas = [\"control-1\"]\ntoken_file = \"\"")
+            }),
+            peers: peers([at_control, at_origin]),
+            origin: vec![table("name = \"origin-1\"")],
+            site: vec![EdgeSite {
+                default: true,
+                profile: self.options.profile,
+                ..table("name = \"default\"\norigins = [\"origin-1\"]")
+            }],
+            token: self.tokens(),
+            log: self.log(),
+        };
+        let name = edge.name.clone();
+        node(Kind::Edge, name, Some(edge.place), (listen, admin), EDGE_DRAIN, &config)
+    }
+
+    /// A store of the size that was asked for; what is bounded by it stays in proportion.
+    fn cache(&self) -> Cache {
+        let default = Cache::default();
+        let Some(capacity) = self.options.capacity else { return default };
+        let at_most = |size: ByteSize, part: u64| size.min(ByteSize::bytes(capacity.get() / part));
+        Cache {
+            capacity,
+            max_body: at_most(default.max_body, 4),
+            in_flight: default.in_flight,
+            max_variants: default.max_variants,
+            finish_abandoned: at_most(default.finish_abandoned, 16),
+        }
+    }
+
+    fn cluster(&self) -> Cluster {
+        let home = region(self.home());
+        let edge = |edge: &EdgeAddresses| EdgeEntry {
+            name: edge.name.clone(),
+            region: region(edge.place),
+            city: edge.place.city.to_owned(),
+            location: edge.place.location,
+            url: url(edge.pair.listen),
+            admin: url(edge.pair.admin),
+            pid: None,
+        };
+        Cluster {
+            version: VERSION,
+            consistency: "cp".to_owned(),
+            front: url(self.addresses.front.listen),
+            net: None,
+            token_file: self.dir.token_file(),
+            origins: vec![OriginEntry {
+                name: node_name("origin-1"),
+                region: home.clone(),
+                url: format!("http://{}", self.origin_address()),
+                admin: match &self.addresses.origin {
+                    Origins::Ours(pair) => Some(url(pair.admin)),
+                    Origins::Server(_) => None,
+                },
+                pid: None,
+            }],
+            controls: vec![ControlEntry {
+                name: node_name("control-1"),
+                region: home,
+                url: url(self.addresses.control),
+                pid: None,
+            }],
+            edges: self.addresses.edges.iter().map(edge).collect(),
+        }
+    }
+
+    /// Where edges reach the origin: ours, or somebody's web server.
+    fn origin_address(&self) -> Address {
+        match &self.addresses.origin {
+            Origins::Ours(pair) => address(pair.listen),
+            Origins::Server(server) => server.clone(),
+        }
+    }
+
+    /// Where the origin and the control plane stand.
+    fn home(&self) -> &'static Place {
+        self.options.regions.first().copied().expect("options have at least one region")
+    }
+
+    fn tokens(&self) -> Vec<Token> {
+        let file: PathBuf = self.dir.token_file();
+        let scopes = vec![Scope::Purge, Scope::Publish, Scope::Config, Scope::Operate, Scope::Edge];
+        vec![Token { name: TOKEN_NAME.to_owned(), scopes, file }]
+    }
+
+    fn log(&self) -> Log {
+        Log { level: self.options.level, ..Log::default() }
+    }
+}
+
+/// A table of a configuration that says only this and has defaults for the rest.
+fn table<T: DeserializeOwned>(text: &str) -> T {
+    toml::from_str(text).expect("a table with the keys that have no default is complete")
+}
+
+/// Checks `config` as its role does when it starts, and writes it down.
+fn node<R: Role>(
+    kind: Kind,
+    name: NodeName,
+    place: Option<&'static Place>,
+    (listen, health): (SocketAddr, SocketAddr),
+    drain: HumanDuration,
+    config: &R,
+) -> Result<Node, UpError> {
+    check(config, name.as_str())?;
+    let config = toml::to_string(config)
+        .map_err(|source| UpError::Unwritable { node: name.clone(), source })?;
+    Ok(Node { name, kind, place, listen, health, config, drain: drain.get() })
+}
+
+fn peers<'n>(nodes: impl IntoIterator<Item = (&'n NodeName, Address)>) -> Peers {
+    nodes.into_iter().map(|(name, address)| (name.clone(), address)).collect()
+}
+
+fn node_name(text: &str) -> NodeName {
+    text.parse().expect("a role or a place's code, a dash and a number are a name")
+}
+
+fn region(place: &Place) -> Region {
+    place.code.parse().expect("a place's code is a label")
+}
+
+fn address(socket: SocketAddr) -> Address {
+    socket.to_string().parse().expect("an address and a port that is not 0 are host:port")
+}
+
+fn url(socket: SocketAddr) -> String {
+    format!("http://{socket}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use meridian_config::control::{Control, Front};
+    use meridian_config::edge::{Edge, Profile};
+    use meridian_config::load::load;
+    use meridian_config::origin::Origin;
+    use meridian_config::role::Role;
+    use meridian_config::units::ByteSize;
+
+    use super::{Kind, Plan};
+    use crate::cli::{Cli, Command};
+    use crate::up::dir::ClusterDir;
+    use crate::up::error::UpError;
+    use crate::up::options::{Options, Start};
+    use crate::up::ports::Ports;
+
+    /// A plan and the folder it is for.
+    fn plan(words: &[&str]) -> Result<(Plan, ClusterDir, tempfile::TempDir), UpError> {
+        let words = ["meridian", "up", "--port", "0"].iter().chain(words);
+        let Command::Up(args) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+        let options = Options::of(&args).unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::open(temp.path(), Start::Continue, &options.remembered())?;
+        let (mut ports, front) = Ports::from(options.port)?;
+        Ok((Plan::new(&options, &dir, &mut ports, front)?, dir, temp))
+    }
+
+    /// The configuration of a node, read back from a file as the node does.
+    fn read<R: Role>(plan: &Plan, dir: &ClusterDir, name: &str) -> R {
+        let node = plan.nodes.iter().find(|node| node.name.as_str() == name).unwrap();
+        let file = dir.node_file(&node.name);
+        std::fs::write(&file, &node.config).unwrap();
+        load(&file).unwrap_or_else(|violations| panic!("{violations}\n{}", node.config))
+    }
+
+    #[test]
+    fn every_node_has_a_name_a_role_and_a_configuration_that_its_role_takes() {
+        let (plan, dir, _temp) = plan(&["--regions", "fra,sin", "--edges", "2"]).unwrap();
+        let names: Vec<&str> = plan.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["front", "control-1", "origin-1", "fra-1", "fra-2", "sin-1", "sin-2"]);
+        let front: Front = read(&plan, &dir, "front");
+        let control: Control = read(&plan, &dir, "control-1");
+        let origin: Origin = read(&plan, &dir, "origin-1");
+        let edge: Edge = read(&plan, &dir, "sin-2");
+        assert!(origin.content.sample && front.trust_from);
+        assert_eq!(control.region.as_str(), "fra", "origin and control stand in the first region");
+        assert_eq!(origin.region.as_str(), "fra");
+        let peer = |name: &str| edge.peers[name].to_string();
+        assert_eq!(peer("origin-1"), origin.listen.to_string());
+        assert_eq!(peer("control-1"), control.listen.to_string());
+        assert_eq!(control.peers["sin-2"].to_string(), edge.admin.to_string());
+        assert_eq!(edge.city.as_deref(), Some("Singapore"));
+        assert!(edge.site[0].default && edge.site[0].profile == Profile::Cdn);
+    }
+
+    #[test]
+    fn a_server_of_somebody_else_is_the_origin_and_no_node() {
+        let (plan, dir, _temp) = plan(&["http://localhost:8000", "--profile", "rfc"]).unwrap();
+        assert!(plan.nodes.iter().all(|node| node.kind != Kind::Origin));
+        let edge: Edge = read(&plan, &dir, "iad-1");
+        assert_eq!(edge.peers["origin-1"].as_str(), "localhost:8000");
+        assert_eq!(edge.site[0].profile, Profile::Rfc);
+        let origin = &plan.cluster.origins[0];
+        assert_eq!(origin.url, "http://localhost:8000");
+        assert_eq!((&origin.admin, origin.pid, origin.region.as_str()), (&None, None, "iad"));
+    }
+
+    #[test]
+    fn a_small_store_takes_no_body_larger_than_itself_and_an_absurd_one_is_refused() {
+        let (small, dir, _temp) = plan(&["--capacity", "4MiB"]).unwrap();
+        let edge: Edge = read(&small, &dir, "nrt-1");
+        assert_eq!(edge.cache.capacity, ByteSize::mib(4));
+        assert_eq!(edge.cache.max_body, ByteSize::mib(1));
+        let (large, dir, _temp) = plan(&["--capacity", "2GiB"]).unwrap();
+        let edge: Edge = read(&large, &dir, "nrt-1");
+        assert_eq!(edge.cache.max_body, ByteSize::mib(64));
+        let error = plan(&["--capacity", "1KiB"]).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("at least 1MiB"), "{error}");
+    }
+
+    #[test]
+    fn the_description_matches_the_nodes() {
+        let (plan, dir, _temp) = plan(&[]).unwrap();
+        let (cluster, node) = (&plan.cluster, |at: usize| &plan.nodes[at]);
+        assert_eq!(cluster.front, node(0).url());
+        assert_eq!(cluster.controls[0].url, node(1).url());
+        assert_eq!(node(1).admin(), None, "a control replica has one listener");
+        assert_eq!(cluster.origins[0].admin, node(2).admin());
+        for (entry, node) in cluster.edges.iter().zip(plan.nodes.iter().skip(3)) {
+            assert_eq!((&entry.name, &entry.url), (&node.name, &node.url()));
+            assert_eq!(Some(&entry.admin), node.admin().as_ref());
+        }
+        assert!(cluster.token_file.is_absolute() && cluster.token_file == dir.token_file());
+        let all: std::collections::BTreeSet<_> =
+            plan.nodes.iter().flat_map(|node| [node.listen, node.health]).collect();
+        assert_eq!(all.len(), 2 * plan.nodes.len() - 1, "every listener has a port of its own");
+    }
+}
