@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use meridian_edge_rules::ranges::ByteRange;
 use tokio::time::{Sleep, sleep};
 
+use crate::access::Line;
 use crate::connection::Busy;
 use crate::error::BodyError;
 use crate::flow::Reader;
@@ -26,6 +27,8 @@ pub(crate) struct Body {
     kind: Kind,
     /// Held for its `Drop`.
     busy: Option<Busy>,
+    /// Written when this body is gone.
+    line: Option<Box<Line>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,7 @@ enum Kind {
 
 impl Body {
     const fn of(kind: Kind) -> Self {
-        Self { kind, busy: None }
+        Self { kind, busy: None, line: None }
     }
 
     /// No body.
@@ -81,6 +84,12 @@ impl Body {
         self.busy = Some(busy);
         self
     }
+
+    /// Has a line in the access log when it is gone.
+    pub(crate) fn logged(mut self, line: Line) -> Self {
+        self.line = Some(Box::new(line));
+        self
+    }
 }
 
 impl HttpBody for Body {
@@ -91,20 +100,11 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.kind {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.kind = Kind::Empty;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
-            }
-            Kind::Pieces { left, pieces } => Poll::Ready(pieces.pop_front().map(|piece| {
-                *left -= piece.len() as u64;
-                Ok(Frame::data(piece))
-            })),
-            Kind::Arriving(arriving) => arriving.poll_frame(context),
-            Kind::Upstream(body) => Pin::new(body.as_mut()).poll_frame(context),
+        let frame = self.kind.poll_frame(context);
+        if let (Some(line), Poll::Ready(Some(Ok(frame)))) = (&mut self.line, &frame) {
+            line.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -126,6 +126,28 @@ impl HttpBody for Body {
                 arriving.left.map_or_else(SizeHint::new, SizeHint::with_exact)
             }
             Kind::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Kind {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Pieces { left, pieces } => Poll::Ready(pieces.pop_front().map(|piece| {
+                *left -= piece.len() as u64;
+                Ok(Frame::data(piece))
+            })),
+            Self::Arriving(arriving) => arriving.poll_frame(context),
+            Self::Upstream(body) => Pin::new(body.as_mut()).poll_frame(context),
         }
     }
 }

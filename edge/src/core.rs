@@ -42,6 +42,8 @@ pub(crate) struct Edge {
     pub(crate) cache: Cache,
     pub(crate) accept: Accept,
     pub(crate) metrics: Metrics,
+    /// Whether each request has a line in the log.
+    pub(crate) access_log: bool,
     /// One per core.
     pub(crate) loads: Vec<Arc<Load>>,
 }

@@ -10,13 +10,14 @@
 //! - [`respond`], [`body`] the answer
 //!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
-//! control plane · [`admin`], [`explain`], [`metrics`], [`outcome`] what it tells · [`clock`] the
+//! control plane · [`admin`], [`explain`], [`access`], [`metrics`], [`outcome`] what it tells · [`clock`] the
 //! only clock · [`error`].
 //!
 //! Absent on purpose: how control replicas agree; purges, breakers and retries, which have their
 //! places in [`fetch`] and [`upstream`] and come with issues of their own.
 
 mod accept;
+mod access;
 mod admin;
 mod asked;
 mod body;

@@ -145,6 +145,7 @@ fn build(config: &EdgeConfig, cores: usize, clock: SharedClock) -> Result<Arc<Ed
         cache: config.cache.clone(),
         accept: config.accept.clone(),
         metrics: Metrics::default(),
+        access_log: config.log.access,
         loads: (0..cores).map(|_| Arc::default()).collect(),
     }))
 }

@@ -20,6 +20,7 @@ use meridian_edge_rules::invalidate::{invalidated, invalidates};
 use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
 
 use crate::accept::Handler;
+use crate::access::Line;
 use crate::asked::Asked;
 use crate::body::Body;
 use crate::collapse::{Flight, Landing, Role};
@@ -73,13 +74,18 @@ impl Handler for Clients {
         peer: SocketAddr,
     ) -> Answer {
         let busy = connection.begin();
+        let edge = &self.0.edge;
+        let line = edge.access_log.then(|| Line::begin(&request, peer, &edge.clock));
+        let finish = move |response: Response<Body>| {
+            let response = response.map(|body| body.busy(busy));
+            match line {
+                Some(line) => line.follow(response),
+                None => response,
+            }
+        };
         match serve(&self.0, request, peer) {
-            Answer::Ready(response) => {
-                Answer::Ready(response.map(|response| response.map(|body| body.busy(busy))))
-            }
-            Answer::Later(later) => {
-                Answer::Later(Box::pin(async move { later.await.map(|body| body.busy(busy)) }))
-            }
+            Answer::Ready(response) => Answer::Ready(response.map(finish)),
+            Answer::Later(later) => Answer::Later(Box::pin(async move { finish(later.await) })),
         }
     }
 
@@ -172,7 +178,15 @@ fn hit(
     counted(core, site, outcome, respond::from_stored(request, stored, age, &status))
 }
 
-fn counted(core: &Core, site: &Site, outcome: Outcome, response: Response<Body>) -> Response<Body> {
+fn counted(
+    core: &Core,
+    site: &Site,
+    outcome: Outcome,
+    mut response: Response<Body>,
+) -> Response<Body> {
+    if core.edge.access_log {
+        response.extensions_mut().insert(outcome);
+    }
     if let Some(counters) = site.counters.get(core.index) {
         counters.count(outcome, response.status().is_server_error());
     }

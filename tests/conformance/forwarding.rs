@@ -6,6 +6,7 @@ use meridian_config::units::Host;
 use meridian_tests::client::Client;
 use meridian_tests::edge::EdgeProcess;
 use meridian_tests::origin::{ScriptedOrigin, ok, status};
+use meridian_tests::process::Signal;
 use meridian_tests::raw;
 
 #[tokio::test]
@@ -133,7 +134,7 @@ async fn a_get_with_a_body_is_passed_on_and_never_stored() {
 async fn http2_with_prior_knowledge_shares_the_port() {
     let origin = ScriptedOrigin::start().await;
     origin.script("/a", ok("a").header("cache-control", "max-age=60"));
-    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let mut edge = EdgeProcess::start(&origin, |_| {}).await;
     let mut client = Client::http2(edge.url()).await.unwrap();
     assert!(client.path("/a").await.cache_status().starts_with("fra-1; fwd=uri-miss"));
     for _ in 0..10 {
@@ -142,4 +143,8 @@ async fn http2_with_prior_knowledge_shares_the_port() {
         assert_eq!(reply.text(), "a");
     }
     assert_eq!(origin.count("/a"), 1);
+    edge.process().signal(Signal::TERM);
+    let ended = edge.process().end().await;
+    assert_eq!(ended.status.code(), Some(0), "the open connection ends in good order");
+    drop(client);
 }

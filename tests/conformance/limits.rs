@@ -160,3 +160,21 @@ async fn an_edge_that_is_told_to_stop_ends_what_it_began() {
     let ended = edge.process().end().await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn each_request_has_one_line_in_the_access_log_where_it_is_asked_for() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/a?secret=x", ok("body").header("cache-control", "max-age=60"));
+    let mut edge = EdgeProcess::start(&origin, |edge| edge.log.access = true).await;
+    edge.get("/a?secret=x").await;
+    edge.get("/a?secret=x").await;
+    let log = eventually("two lines", PATIENCE, async || {
+        let log = edge.process().stderr();
+        (log.matches(" access: ").count() == 2).then_some(log)
+    })
+    .await;
+    for word in ["path=\"/a\"", "cache=\"uri-miss\"", "cache=\"hit\"", "status=200", "bytes=4"] {
+        assert!(log.contains(word), "{word} in {log}");
+    }
+    assert!(!log.contains("secret"), "{log}");
+}
