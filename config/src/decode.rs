@@ -23,7 +23,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::document::Document;
 use crate::fault::{Fault, nearest};
-use crate::key::Key;
+use crate::key::{Key, Step};
 use crate::violation::{Place, Violation};
 
 /// Rounds of reading. Each ends with a fault noted or with another stand-in tried.
@@ -50,7 +50,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     let mut unknown = BTreeMap::new();
     let mut value = None;
     for _ in 0..ROUNDS {
-        let notes = Notes { repairs: &repairs, unknown: RefCell::default() };
+        let notes = Notes { repairs: &repairs, unknown: RefCell::default(), most };
         let root = Node { value: Source::Root(document.root()), at: Key::default(), notes: &notes };
         let outcome = T::deserialize(root);
         unknown.append(&mut notes.unknown.into_inner());
@@ -73,8 +73,21 @@ pub(crate) fn decode<T: DeserializeOwned>(
         }
     }
     let unknown = unknown.into_iter().take(most.saturating_sub(found.len()));
-    found.extend(unknown.map(|(key, rule)| Place::at(file, &key).misfit(rule)));
+    found
+        .extend(unknown.map(|(key, known)| Place::at(file, &key).misfit(unknown_key(&key, known))));
     Decoded { value, found, aside: repairs.into_keys().collect() }
+}
+
+/// What a key that is none of `known` is told.
+fn unknown_key(key: &Key, known: &[&str]) -> String {
+    let name = match key.steps().last() {
+        Some(Step::Name(name)) => name.as_str(),
+        Some(Step::Index(_)) | None => "",
+    };
+    match nearest(name, known) {
+        Some(known) => format!("is not a key here; did you mean `{known}`?"),
+        None => format!("is not a key here; known are {}", known.join(", ")),
+    }
 }
 
 /// What is done about keys that are missing or faulty.
@@ -143,12 +156,16 @@ enum StandIn {
 /// What one round reads and writes beside the values.
 struct Notes<'d> {
     repairs: &'d Repairs,
-    unknown: RefCell<BTreeMap<Key, String>>,
+    /// Keys that their tables do not know, `most` of them, with those that they know.
+    unknown: RefCell<BTreeMap<Key, &'static [&'static str]>>,
+    most: usize,
 }
 
 impl Notes<'_> {
-    fn skips(&self, key: &Key) -> bool {
-        matches!(self.repairs.get(key), Some(Repair::Skip))
+    /// What is done about the keys of the table at `at`, by name.
+    fn repairs_within(&self, at: &Key) -> BTreeMap<&str, Repair> {
+        let repairs = self.repairs.iter();
+        repairs.filter_map(|(key, repair)| Some((key.name_within(at)?, *repair))).collect()
     }
 
     fn stand_in(&self, key: &Key) -> Option<StandIn> {
@@ -158,12 +175,11 @@ impl Notes<'_> {
         }
     }
 
-    fn refuse(&self, key: Key, name: &str, known: &[&str]) {
-        let rule = match nearest(name, known) {
-            Some(known) => format!("is not a key here; did you mean `{known}`?"),
-            None => format!("is not a key here; known are {}", known.join(", ")),
-        };
-        self.unknown.borrow_mut().insert(key, rule);
+    fn refuse(&self, key: Key, known: &'static [&'static str]) {
+        let mut unknown = self.unknown.borrow_mut();
+        if unknown.len() < self.most {
+            unknown.insert(key, known);
+        }
     }
 }
 
@@ -183,22 +199,27 @@ enum Source<'d, 't> {
 
 impl<'d, 't> Node<'d, 't> {
     /// The entries of a table that are read, with stand-ins for those of `fields` that need one.
-    fn entries(&self, table: Option<&'d DeTable<'t>>, fields: Option<&[&str]>) -> Entries<'d, 't> {
-        let mut left: Vec<(String, Source<'d, 't>)> = Vec::new();
+    fn entries(
+        &self,
+        table: Option<&'d DeTable<'t>>,
+        fields: Option<&'static [&'static str]>,
+    ) -> Entries<'d, 't> {
+        let repairs = self.notes.repairs_within(&self.at);
+        let mut left: Vec<(&'d str, Source<'d, 't>)> = Vec::new();
         for (name, value) in table.into_iter().flatten() {
-            let name = name.get_ref().as_ref();
-            let key = self.at.name(name);
-            if self.notes.stand_in(&key).is_some() || self.notes.skips(&key) {
-                continue;
-            }
+            let name: &'d str = name.get_ref();
             match fields {
-                Some(known) if !known.contains(&name) => self.notes.refuse(key, name, known),
-                _ => left.push((name.to_owned(), Source::Written(value.get_ref()))),
+                _ if repairs.contains_key(name) => {}
+                Some(known) if !known.contains(&name) => {
+                    self.notes.refuse(self.at.name(name), known);
+                }
+                _ => left.push((name, Source::Written(value.get_ref()))),
             }
         }
         for name in fields.unwrap_or_default() {
-            if let Some(value) = self.notes.stand_in(&self.at.name(name)) {
-                left.push(((*name).to_owned(), Source::StandIn(value)));
+            if let Some(Repair::StandIn(candidate)) = repairs.get(name) {
+                let value = STAND_INS.get(*candidate).copied().unwrap_or(StandIn::Table);
+                left.push((name, Source::StandIn(value)));
             }
         }
         left.reverse(); // taken from the end
@@ -304,7 +325,7 @@ impl<'de> Deserializer<'de> for Node<'_, '_> {
 
 /// The entries of a table, one after the other.
 struct Entries<'d, 't> {
-    left: Vec<(String, Source<'d, 't>)>,
+    left: Vec<(&'d str, Source<'d, 't>)>,
     value: Option<Node<'d, 't>>,
     at: Key,
     notes: &'d Notes<'d>,
@@ -318,8 +339,8 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
         seed: K,
     ) -> Result<Option<K::Value>, Fault> {
         let Some((name, value)) = self.left.pop() else { return Ok(None) };
-        let at = self.at.name(&name);
-        let name: StrDeserializer<'_, Fault> = name.as_str().into_deserializer();
+        let at = self.at.name(name);
+        let name: StrDeserializer<'_, Fault> = name.into_deserializer();
         let key = seed.deserialize(name).map_err(|fault| fault.at(&at))?;
         self.value = Some(Node { value, at, notes: self.notes });
         Ok(Some(key))

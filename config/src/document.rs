@@ -13,6 +13,7 @@ use crate::violation::{Place, Violation, shortened};
 /// A file that is TOML.
 pub(crate) struct Document<'t> {
     text: &'t str,
+    lines: Lines,
     root: DeTable<'t>,
 }
 
@@ -20,13 +21,14 @@ impl<'t> Document<'t> {
     /// Reads `text`, or says everything that keeps it from being TOML, at most `most` violations.
     pub(crate) fn parse(file: &str, text: &'t str, most: usize) -> Result<Self, Vec<Violation>> {
         let (root, errors) = DeTable::parse_recoverable(text);
+        let lines = Lines::of(text);
         if errors.is_empty() {
-            return Ok(Self { text, root: root.into_inner() });
+            return Ok(Self { text, lines, root: root.into_inner() });
         }
         let violation = |error: toml::de::Error| {
             let mut violation =
                 Place::root(file).lacks(format!("is not TOML: {}", error.message()));
-            violation.line = error.span().map(|span| line(text, span.start));
+            violation.line = error.span().map(|span| lines.at(span.start));
             violation
         };
         Err(errors.into_iter().take(most).map(violation).collect())
@@ -44,7 +46,7 @@ impl<'t> Document<'t> {
             violation.line = self.nearest_line(&violation.at);
             return;
         };
-        violation.line = Some(line(self.text, at.start));
+        violation.line = Some(self.lines.at(at.start));
         let table = value.get_ref().is_table() || self.written(value).is_none();
         violation.value = if table { None } else { self.written(value).map(shortened) };
     }
@@ -59,7 +61,7 @@ impl<'t> Document<'t> {
         let steps = key.steps();
         (1..steps.len()).rev().find_map(|length| {
             let found = self.walk(steps.get(..length)?)?;
-            Some(line(self.text, found.0.start))
+            Some(self.lines.at(found.0.start))
         })
     }
 
@@ -92,7 +94,16 @@ fn entry<'d, 't>(table: &'d DeTable<'t>, name: &str) -> Option<Entry<'d, 't>> {
     table.get_key_value(name).map(|(key, value)| (key.span(), value))
 }
 
-/// The line of the byte `offset`, from 1.
-fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+/// Where the lines of a text end.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(offset, _)| offset).collect())
+    }
+
+    /// The line of the byte `offset`, from 1.
+    fn at(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset) + 1
+    }
 }

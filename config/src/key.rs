@@ -35,6 +35,14 @@ impl Key {
         &self.0
     }
 
+    /// The name of this key within the table at `table`, if it stands directly in there.
+    pub(crate) fn name_within(&self, table: &Self) -> Option<&str> {
+        match self.0.split_last()? {
+            (Step::Name(name), parent) if parent == table.0 => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether this is an element of an array.
     pub(crate) fn is_element(&self) -> bool {
         matches!(self.0.last(), Some(Step::Index(_)))

@@ -15,8 +15,8 @@ use crate::origin::Origin;
 use crate::role::Role;
 use crate::violation::{Place, Violation, Violations};
 
-/// The largest file that is read: a thousand times a long one.
-const LARGEST_FILE: u64 = 4 << 20;
+/// The largest file that is read: a hundred times a long one.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// Violations that are reported of one file; nobody reads more at once.
 const MOST_VIOLATIONS: usize = 100;
@@ -146,7 +146,7 @@ fn read(path: &Path) -> Result<String, Violations> {
         .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
         .map_err(|error| refused(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > LARGEST_FILE {
-        return Err(refused("must be at most 4MiB".to_owned()));
+        return Err(refused("must be at most 1MiB".to_owned()));
     }
     String::from_utf8(bytes).map_err(|error| refused(format!("is not UTF-8: {error}")))
 }

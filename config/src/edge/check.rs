@@ -13,8 +13,8 @@ use crate::role::{Role, resolve};
 use crate::units::{ByteSize, HumanDuration, NodeName, SiteName};
 use crate::violation::{Place, Violation};
 
-/// What any lifetime or staleness may be at most: RFC 9111 §1.2.2 lets caches count to 2^31
-/// seconds, but a year is what it recommends servers to send at most (RFC 2616 §14.21).
+/// What any lifetime or staleness may be at most: a year, which HTTP has long named as the longest
+/// that a server should send (RFC 2616 §14.21), and which stands for "for ever".
 const LONGEST_LIFETIME: HumanDuration = HumanDuration::secs(365 * 86_400);
 
 impl Role for Edge {
@@ -144,7 +144,7 @@ impl Accept {
         within(&key("max_connections"), self.max_connections, one, count(1_000_000), found);
         // The signed 31 bits of RFC 9113 §5.1.1 leave less than this anyway.
         within(&key("max_streams"), self.max_streams, one, count(65_536), found);
-        // What common servers send at least; a megabyte of head is an attack.
+        // Common servers take 8KiB at least; a megabyte of head is an attack.
         let (least, most) = (ByteSize::kib(8), ByteSize::mib(1));
         within(&key("head_size"), self.head_size, least, most, found);
         let most = NonZeroU16::new(4_096).unwrap_or(NonZeroU16::MAX);

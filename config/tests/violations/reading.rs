@@ -123,16 +123,33 @@ fn a_file_that_cannot_be_read_says_why() {
     fs::write(&file, b"name = \"\xff\"").unwrap();
     assert!(told().starts_with("is not UTF-8: "), "{}", told());
 
-    fs::write(&file, vec![b'#'; 4 << 20]).unwrap();
+    fs::write(&file, vec![b'#'; 1 << 20]).unwrap();
     assert!(told().starts_with("admin: is required"), "{}", told()); // at the limit: read
-    fs::write(&file, vec![b'#'; (4 << 20) + 1]).unwrap();
-    assert_eq!(told(), "must be at most 4MiB");
+    fs::write(&file, vec![b'#'; (1 << 20) + 1]).unwrap();
+    assert_eq!(told(), "must be at most 1MiB");
 
     fs::write(&file, "name = \"a\"\nname = \"b\"\n\nlisten = \n").unwrap();
     let lines: Vec<Option<usize>> =
         load::<Edge>(&file).unwrap_err().iter().map(|violation| violation.line).collect();
     assert!(lines.contains(&Some(2)) && lines.contains(&Some(4)), "{lines:?}: {}", told());
     assert!(told().starts_with("is not TOML: "), "{}", told());
+}
+
+#[test]
+fn a_file_with_very_many_faults_is_judged_up_to_a_hundred() {
+    let peers = |value: &str, count: usize| {
+        let lines = (0..count).map(|n| format!("peers.n{n} = {value}\n"));
+        format!("{CONTROL}{}", lines.collect::<String>())
+    };
+    let count = |text: &str| match parse_any(text, Path::new("f")) {
+        Ok(_) => 0,
+        Err(found) => found.iter().count(),
+    };
+    assert_eq!(count(&peers("'a:1'", 5_000)), 0);
+    assert_eq!(count(&peers("'a'", 99)), 99);
+    assert_eq!(count(&peers("'a'", 5_000)), 100);
+    let strangers: String = (0..5_000).map(|n| format!("stranger{n} = 1\n")).collect();
+    assert_eq!(count(&format!("{strangers}{CONTROL}")), 100);
 }
 
 #[test]
