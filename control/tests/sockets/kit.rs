@@ -368,6 +368,12 @@ impl Door {
         format!("{}{}", answer.status, answer.header("location"))
     }
 
+    /// Waits until it knows edges.
+    pub(crate) async fn until_ready(&self) {
+        let ready = async || ask(self.admin, "GET", "/readyz").send().await.status == 200;
+        eventually("the front door is ready", async || ready().await.then_some(())).await;
+    }
+
     /// Waits until clients at `place` are sent to `url`.
     pub(crate) async fn until_sends(&self, place: &str, url: &str) {
         let want = format!("307{url}/");
