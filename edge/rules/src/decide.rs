@@ -348,6 +348,16 @@ mod tests {
     }
 
     #[test]
+    fn what_needs_validation_is_not_served_to_the_most_patient_client() {
+        let policy = Policy { honour_client_directives: true, ..Policy::cdn() };
+        let response = "Cache-Control: no-cache, max-age=9\nETag: \"a\"";
+        for second in [0, 9, 20] {
+            let got = decided("Cache-Control: max-stale", response, second, &policy);
+            assert_eq!(got, "stale v+", "at {second}");
+        }
+    }
+
+    #[test]
     fn immutable_spares_validation_at_a_reload_but_not_at_a_forced_one() {
         let policy = Policy { honour_client_directives: true, ..Policy::cdn() };
         let immutable = "Cache-Control: max-age=60, immutable\nETag: \"a\"";

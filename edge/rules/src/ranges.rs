@@ -147,7 +147,6 @@ impl Spec {
         let range = match self {
             Self::From(first) => ByteRange { first, last: end },
             Self::Between(first, last) => ByteRange { first, last: last.min(end) },
-            Self::Suffix(0) => return None,
             Self::Suffix(length) => {
                 ByteRange { first: complete_length.saturating_sub(length), last: end }
             }

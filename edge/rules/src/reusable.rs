@@ -72,7 +72,7 @@ fn is_stale_within(stored: &StoredHead, limit: Duration, now: Now) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{at, headers, secs, store, store_for};
+    use crate::fixtures::{at, exchange_at, headers, secs, store, store_for};
 
     #[test]
     fn the_moment_age_reaches_the_lifetime_it_is_stale() {
@@ -147,7 +147,8 @@ mod tests {
             let response = format!("Cache-Control: max-age=60\n{response}");
             store_for(request, 200, &response, &Policy::cdn()).unwrap()
         };
-        let variants = [
+        let late = exchange_at(1);
+        let mut variants = [
             stored("Foo: 1", "Vary: Foo\nDate: @-5"),
             stored("Foo: 2", "Vary: Foo\nDate: @-3"),
             stored("Bar: 9", "Vary: Bar\nDate: @-4"),
@@ -162,6 +163,11 @@ mod tests {
         for (request, want) in rows {
             assert_eq!(select(&variants, &headers(request)), want, "{request:?}");
         }
+        // Equal dates: by arrival. An older date stays older, however late it comes.
+        (variants[0].date, variants[0].arrived) = (variants[2].date, late.received.mono);
+        assert_eq!(select(&variants, &headers("Foo: 1\nBar: 9")), Some(0));
+        variants[0].date -= secs(1);
+        assert_eq!(select(&variants, &headers("Foo: 1\nBar: 9")), Some(2));
         assert_eq!(select::<StoredHead>(&[], &HeaderMap::new()), None);
     }
 }

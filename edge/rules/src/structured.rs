@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_dictionary_is_read_to_its_last_byte_or_not_at_all() {
-        let rows: [(&[&str], Option<&[(&str, Member)]>); 22] = [
+        type Row<'a> = (&'a [&'a str], Option<&'a [(&'a str, Member)]>);
+        let rows: [Row<'_>; 22] = [
             (&[""], Some(&[])),
             (&["a"], Some(&[("a", item(Bare::Boolean(true)))])),
             (&["a=?0"], Some(&[("a", item(Bare::Boolean(false)))])),

@@ -83,9 +83,8 @@ impl Presented {
         match self {
             Self::Absent => !request.contains_key(name),
             Self::Codings(codings) => *codings == Codings::of(request),
-            Self::Text(text) => {
-                request.contains_key(name) && canonical(name, request).eq(text.iter().copied())
-            }
+            // An absent field has no member at all, an empty one has one.
+            Self::Text(text) => canonical(name, request).eq(text.iter().copied()),
         }
     }
 }
@@ -193,6 +192,8 @@ mod tests {
             ("Foo", "", "Foo: 1", false),
             ("Foo", "", "", true),
             ("Foo", "", "Foo:", false), // absent is not empty
+            ("Foo", "Foo:", "", false),
+            ("Foo", "Foo:", "Foo:", true),
             ("Foo", "Foo: 1\nOther: 2", "Foo: 1\nOther: 3", true),
             ("foo", "Foo: 1", "FOO: 1", true),
             ("Foo", "Foo: a", "Foo: A", false),
