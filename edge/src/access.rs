@@ -5,10 +5,9 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, StatusCode};
 use tracing::info;
 
-use crate::body::Body;
 use crate::clock::SharedClock;
 use crate::outcome::Outcome;
 
@@ -40,12 +39,10 @@ impl Line {
         }
     }
 
-    /// Goes with the answer, to be written when its body is gone.
-    pub(crate) fn follow(mut self, mut response: Response<Body>) -> Response<Body> {
-        self.status = response.status().as_u16();
-        let outcome = response.extensions_mut().remove::<Outcome>();
+    /// The head of the answer is there: what it says, and how the cache took part.
+    pub(crate) fn answered(&mut self, status: StatusCode, outcome: Option<Outcome>) {
+        self.status = status.as_u16();
         self.cache = outcome.map_or("refused", Outcome::token);
-        response.map(|body| body.logged(self))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::access::Line;
 use crate::connection::Busy;
 use crate::error::BodyError;
 use crate::flow::Reader;
-use crate::upstream::pool::Lease;
+use crate::upstream::exchange::Lease;
 
 /// A response body.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use crate::clock::SharedClock;
 use crate::collapse::Collapse;
 use crate::connection::Load;
+use crate::counters::EdgeCounters;
 use crate::flow::InFlight;
-use crate::metrics::Metrics;
 use crate::request_head::CDN_LOOP;
 use crate::route::Sites;
 use crate::store::Store;
@@ -41,7 +41,7 @@ pub(crate) struct Edge {
     pub(crate) background: Arc<Semaphore>,
     pub(crate) cache: Cache,
     pub(crate) accept: Accept,
-    pub(crate) metrics: Metrics,
+    pub(crate) counters: EdgeCounters,
     /// Whether each request has a line in the log.
     pub(crate) access_log: bool,
     /// One per core.

@@ -26,7 +26,7 @@ use crate::route::Site;
 use crate::store::{Stored, StoredBody};
 use crate::upstream::Upstream;
 use crate::upstream::deadline::Deadline;
-use crate::upstream::pool::exchange;
+use crate::upstream::exchange::exchange;
 
 /// Labels for purging and instructions for surrogates: for the edge, not for clients.
 const SURROGATE: [&str; 3] = ["surrogate-key", "cache-tag", "surrogate-control"];

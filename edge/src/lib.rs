@@ -10,7 +10,7 @@
 //! - [`respond`], [`body`] the answer
 //!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
-//! control plane · [`admin`], [`explain`], [`access`], [`metrics`], [`outcome`] what it tells · [`clock`] the
+//! control plane · [`admin`], [`explain`], [`access`], [`metrics`], [`counters`], [`outcome`] what it tells · [`clock`] the
 //! only clock · [`error`].
 //!
 //! Absent on purpose: how control replicas agree; purges, breakers and retries, which have their
@@ -25,6 +25,7 @@ pub mod clock;
 mod collapse;
 mod connection;
 mod core;
+mod counters;
 pub mod error;
 mod explain;
 mod fetch;

@@ -1,11 +1,10 @@
 //! Every metric of an edge, by name, with what a rise means and what to do.
 //!
-//! Counters of the hit path are per core and per site, so that no cache line is written by two
-//! cores; they are added up when somebody reads them.
+//! Counted is in [`crate::counters`]; this reads and names it.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -19,64 +18,6 @@ use crate::core::Edge;
 use crate::error::FetchError;
 use crate::outcome::Outcome;
 use crate::upstream::Upstream;
-
-/// What one core counts for one site. Alone on its cache lines.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct SiteCounters {
-    outcomes: [AtomicU64; Outcome::ALL.len()],
-    server_errors: AtomicU64,
-}
-
-impl SiteCounters {
-    pub(crate) fn count(&self, outcome: Outcome, is_server_error: bool) {
-        if let Some(counter) = self.outcomes.get(outcome.index()) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        if is_server_error {
-            self.server_errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// How often `outcome` was counted.
-    pub(crate) fn outcome(&self, outcome: Outcome) -> u64 {
-        self.outcomes.get(outcome.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
-    }
-
-    /// All requests.
-    pub(crate) fn requests(&self) -> u64 {
-        self.outcomes.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
-    }
-}
-
-/// What the whole edge counts, off the hit path.
-#[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    pub(crate) connections: AtomicI64,
-    pub(crate) accepted: AtomicU64,
-    /// In the order of [`Overdue::ALL`].
-    overdue: [AtomicU64; Overdue::ALL.len()],
-    pub(crate) misdirected: AtomicU64,
-    pub(crate) registrations: AtomicU64,
-    /// 1 while the control plane answers this edge.
-    pub(crate) control_reachable: AtomicU64,
-}
-
-impl Metrics {
-    pub(crate) fn overdue(&self, limit: Overdue) {
-        let counted = Overdue::ALL.iter().zip(&self.overdue).find(|(one, _)| **one == limit);
-        if let Some((_, count)) = counted {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn connections(&self, change: i64) {
-        self.connections.fetch_add(change, Ordering::Relaxed);
-        if change > 0 {
-            self.accepted.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
 
 /// A registry that reads `edge` whenever it is encoded.
 pub(crate) fn registry(edge: Arc<Edge>) -> Registry {
@@ -161,12 +102,12 @@ impl Reader {
             "edge_misdirected_requests",
             "Requests for a host that no site claims. A rise means a name points here that no \
              configuration knows",
-            load(&self.0.metrics.misdirected),
+            load(&self.0.counters.misdirected),
         )
     }
 
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let metrics = &self.0.metrics;
+        let metrics = &self.0.counters;
         let open = u64::try_from(metrics.connections.load(Ordering::Relaxed)).unwrap_or(0);
         gauge(
             encoder,
@@ -321,13 +262,13 @@ impl Reader {
             "edge_control_reachable",
             "1 while a control replica answers this edge, else 0: it then serves with what it knows",
             None,
-            load(&self.0.metrics.control_reachable),
+            load(&self.0.counters.control_reachable),
         )?;
         counter(
             encoder,
             "edge_registrations",
             "Registrations with the control plane. More than one: a replica lost its memory",
-            load(&self.0.metrics.registrations),
+            load(&self.0.counters.registrations),
         )
     }
 }

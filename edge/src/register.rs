@@ -110,7 +110,7 @@ impl Registrar {
         for replica in self.replicas.iter().cycle() {
             let mut heard = false;
             let Err(error) = self.stay_with(replica, &mut heard).await;
-            self.edge.metrics.control_reachable.store(0, Ordering::Relaxed);
+            self.edge.counters.control_reachable.store(0, Ordering::Relaxed);
             if heard {
                 warn!(target: "event", replica = replica.name, %error, "lost the control plane");
                 (wait, told) = (FIRST_WAIT, true);
@@ -134,8 +134,8 @@ impl Registrar {
         loop {
             let registered = self.register(&mut line).await?;
             *heard = true;
-            self.edge.metrics.registrations.fetch_add(1, Ordering::Relaxed);
-            self.edge.metrics.control_reachable.store(1, Ordering::Relaxed);
+            self.edge.counters.registrations.fetch_add(1, Ordering::Relaxed);
+            self.edge.counters.control_reachable.store(1, Ordering::Relaxed);
             info!(replica = replica.name, "registered with the control plane");
             self.beat(&mut line, &registered).await?;
         }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Uri, header};
 use meridian_config::edge::{Profile, Query, Site as SiteConfig};
 use meridian_edge_rules::policy::Policy;
 
-use crate::metrics::SiteCounters;
+use crate::counters::SiteCounters;
 use crate::upstream::Upstream;
 
 /// A site, ready to be served.

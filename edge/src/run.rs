@@ -26,9 +26,10 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::collapse::Collapse;
 use crate::connection::Load;
 use crate::core::{Core, Edge, MAX_BACKGROUND};
+use crate::counters::{EdgeCounters, SiteCounters};
 use crate::error::RunError;
 use crate::flow::InFlight;
-use crate::metrics::{self, Metrics, SiteCounters};
+use crate::metrics;
 use crate::register::{Registrar, Replica};
 use crate::route::{self, Site, Sites};
 use crate::serve::Clients;
@@ -144,7 +145,7 @@ fn build(config: &EdgeConfig, cores: usize, clock: SharedClock) -> Result<Arc<Ed
         background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
         cache: config.cache.clone(),
         accept: config.accept.clone(),
-        metrics: Metrics::default(),
+        counters: EdgeCounters::default(),
         access_log: config.log.access,
         loads: (0..cores).map(|_| Arc::default()).collect(),
     }))

@@ -77,11 +77,11 @@ impl Handler for Clients {
         let edge = &self.0.edge;
         let line = edge.access_log.then(|| Line::begin(&request, peer, &edge.clock));
         let finish = move |response: Response<Body>| {
-            let response = response.map(|body| body.busy(busy));
-            match line {
-                Some(line) => line.follow(response),
-                None => response,
-            }
+            let mut response = response.map(|body| body.busy(busy));
+            let Some(mut line) = line else { return response };
+            let outcome = response.extensions_mut().remove::<Outcome>();
+            line.answered(response.status(), outcome);
+            response.map(|body| body.logged(line))
         };
         match serve(&self.0, request, peer) {
             Answer::Ready(response) => Answer::Ready(response.map(finish)),
@@ -90,11 +90,11 @@ impl Handler for Clients {
     }
 
     fn overdue(&self, limit: Overdue) {
-        self.0.edge.metrics.overdue(limit);
+        self.0.edge.counters.count_overdue(limit);
     }
 
     fn connections(&self, change: i64) {
-        self.0.edge.metrics.connections(change);
+        self.0.edge.counters.count_connections(change);
     }
 }
 
@@ -195,7 +195,7 @@ fn counted(
 
 /// No site answers to the host (RFC 9110 §15.5.20).
 fn misdirected(core: &Core, method: &Method) -> Answer {
-    core.edge.metrics.misdirected.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    core.edge.counters.misdirected.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let detail = "no site here answers to this host";
     let status = StatusCode::MISDIRECTED_REQUEST;
     Answer::Ready(Some(respond::problem(method, status, "misdirected", detail)))

@@ -1,5 +1,6 @@
 //! One origin server as this edge reaches it: address, deadlines, connections, places.
 //!
+//! - [`exchange`]: one request, until the head of its answer
 //! - [`pool`]: connections kept open, per core
 //! - [`bulkhead`]: requests in flight and waiting, bounded
 //! - [`deadline`]: one point in time that all waits share
@@ -8,8 +9,10 @@
 
 pub(crate) mod bulkhead;
 pub(crate) mod deadline;
+pub(crate) mod exchange;
 pub(crate) mod pool;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,6 +41,12 @@ pub(crate) struct Upstream {
     pub(crate) clock: SharedClock,
     /// Whether the last exchange failed: changes are told once, not with every request.
     failing: AtomicBool,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// How long each step may take.

@@ -4,28 +4,12 @@
 //! - A connection is in the pool only while no request is on it.
 //! - At most `max_idle` per core, each for at most `idle_timeout`.
 
-use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
+use hyper::client::conn::http1::SendRequest;
 
-use crate::error::FetchError;
 use crate::request_body::RequestBody;
-use crate::upstream::Upstream;
-use crate::upstream::bulkhead::Place;
-use crate::upstream::deadline::Deadline;
-
-/// The most header fields that an answer may have.
-const MAX_FIELDS: usize = 256;
-/// The largest head of an answer.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// The pools of all cores.
 #[derive(Debug)]
@@ -52,7 +36,7 @@ impl Pools {
     }
 
     /// A connection that can take a request now.
-    fn take(&self, core: usize, now: Instant) -> Option<SendRequest<RequestBody>> {
+    pub(crate) fn take(&self, core: usize, now: Instant) -> Option<SendRequest<RequestBody>> {
         let mut pool = self.of(core)?;
         pool.retain(|idle| {
             !idle.sender.is_closed()
@@ -62,7 +46,8 @@ impl Pools {
         Some(pool.remove(ready).sender)
     }
 
-    fn put(&self, core: usize, sender: SendRequest<RequestBody>, now: Instant) {
+    /// Keeps a connection for the next request, if there is room.
+    pub(crate) fn put(&self, core: usize, sender: SendRequest<RequestBody>, now: Instant) {
         let Some(mut pool) = self.of(core) else { return };
         if !sender.is_closed() && pool.len() < self.max_idle {
             pool.push(Idle { sender, since: now });
@@ -72,116 +57,4 @@ impl Pools {
     pub(crate) fn idle(&self) -> usize {
         (0..self.cores.len()).filter_map(|core| self.of(core)).map(|pool| pool.len()).sum()
     }
-}
-
-/// A connection in use, with its place at the bulkhead.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    upstream: Arc<Upstream>,
-    core: usize,
-    sender: SendRequest<RequestBody>,
-    _place: Place,
-}
-
-impl std::fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl Lease {
-    /// The exchange has ended well: the connection may carry another.
-    pub(crate) fn give_back(self) {
-        let now = self.upstream.clock.now().mono;
-        self.upstream.pools.put(self.core, self.sender, now);
-    }
-
-    /// Body bytes came in.
-    pub(crate) fn count_bytes(&self, n: u64) {
-        self.upstream.counters.body_bytes.fetch_add(n, Ordering::Relaxed);
-    }
-}
-
-/// One request to `upstream`, until the head of its answer.
-///
-/// A connection from the pool may have died unseen: if it took nothing of the request, the request
-/// goes out again over another. Everything waits at most for its own limit and the deadline.
-pub(crate) async fn exchange(
-    upstream: &Arc<Upstream>,
-    core: usize,
-    place: Place,
-    mut request: Request<RequestBody>,
-    deadline: Deadline,
-    tasks: &TaskTracker,
-) -> Result<(Response<Incoming>, Lease), FetchError> {
-    upstream.counters.requests.fetch_add(1, Ordering::Relaxed);
-    loop {
-        let now = upstream.clock.now().mono;
-        let (mut sender, is_reused) = match upstream.pools.take(core, now) {
-            Some(sender) => (sender, true),
-            None => (connect(upstream, deadline, tasks).await?, false),
-        };
-        let now = upstream.clock.now().mono;
-        let limit = upstream.limits.first_byte;
-        let sent = deadline.bound(now, limit, sender.try_send_request(request)).await;
-        match sent {
-            Ok(Ok(response)) => {
-                let upstream = Arc::clone(upstream);
-                return Ok((response, Lease { upstream, core, sender, _place: place }));
-            }
-            Ok(Err(mut failed)) => match failed.take_message() {
-                Some(unsent) if is_reused => request = unsent,
-                _ => {
-                    return Err(FetchError::ConnectionTerminated {
-                        upstream: upstream.name.clone(),
-                        source: failed.into_error(),
-                    });
-                }
-            },
-            Err(limit) => {
-                let upstream = upstream.name.clone();
-                return Err(FetchError::HttpResponseTimeout { upstream, limit });
-            }
-        }
-    }
-}
-
-async fn connect(
-    upstream: &Arc<Upstream>,
-    deadline: Deadline,
-    tasks: &TaskTracker,
-) -> Result<SendRequest<RequestBody>, FetchError> {
-    let name = || upstream.name.clone();
-    let now = upstream.clock.now().mono;
-    let connecting = async {
-        let stream = TcpStream::connect(upstream.address.as_str()).await?;
-        stream.set_nodelay(true)?;
-        Ok::<_, io::Error>(stream)
-    };
-    let stream = match deadline.bound(now, upstream.limits.connect, connecting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(source)) if is_of_name(&source) => {
-            return Err(FetchError::DnsError { upstream: name(), source });
-        }
-        Ok(Err(source)) => return Err(FetchError::ConnectionRefused { upstream: name(), source }),
-        Err(limit) => return Err(FetchError::ConnectionTimeout { upstream: name(), limit }),
-    };
-    upstream.counters.connections.fetch_add(1, Ordering::Relaxed);
-    let (sender, driver) = Builder::new()
-        .max_headers(MAX_FIELDS)
-        .max_header_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|source| FetchError::ConnectionTerminated { upstream: name(), source })?;
-    tasks.spawn(async move {
-        if let Err(error) = driver.await {
-            tracing::debug!(%error, "an upstream connection ended early");
-        }
-    });
-    Ok(sender)
-}
-
-/// A look-up that failed carries no code of the operating system.
-fn is_of_name(error: &io::Error) -> bool {
-    error.raw_os_error().is_none() && error.kind() != io::ErrorKind::TimedOut
 }

@@ -1,0 +1,67 @@
+//! What an edge counts.
+//!
+//! Counters of the hit path are per core and per site, so that no cache line is written by two
+//! cores; [`crate::metrics`] adds them up when somebody reads them.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::connection::Overdue;
+use crate::outcome::Outcome;
+
+/// What one core counts for one site. Alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct SiteCounters {
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    pub(crate) server_errors: AtomicU64,
+}
+
+impl SiteCounters {
+    pub(crate) fn count(&self, outcome: Outcome, is_server_error: bool) {
+        if let Some(counter) = self.outcomes.get(outcome.index()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if is_server_error {
+            self.server_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often `outcome` was counted.
+    pub(crate) fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// All requests.
+    pub(crate) fn requests(&self) -> u64 {
+        self.outcomes.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// What the whole edge counts, off the hit path.
+#[derive(Debug, Default)]
+pub(crate) struct EdgeCounters {
+    pub(crate) connections: AtomicI64,
+    pub(crate) accepted: AtomicU64,
+    /// In the order of [`Overdue::ALL`].
+    pub(crate) overdue: [AtomicU64; Overdue::ALL.len()],
+    pub(crate) misdirected: AtomicU64,
+    pub(crate) registrations: AtomicU64,
+    /// 1 while the control plane answers this edge.
+    pub(crate) control_reachable: AtomicU64,
+}
+
+impl EdgeCounters {
+    pub(crate) fn count_overdue(&self, limit: Overdue) {
+        let counted = Overdue::ALL.iter().zip(&self.overdue).find(|(one, _)| **one == limit);
+        if let Some((_, count)) = counted {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count_connections(&self, change: i64) {
+        self.connections.fetch_add(change, Ordering::Relaxed);
+        if change > 0 {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
