@@ -45,7 +45,8 @@ mod tests {
             "Connection: close, X-A\nConnection: x-b,, bad name, Keep-Alive\nX-A: 1\nX-B: 2\nX-C: 3
              Keep-Alive: 5\nProxy-Connection: x\nTE: trailers\nTrailer: x\nUpgrade: h2c
              Transfer-Encoding: chunked\nHTTP2-Settings: x\nProxy-Authenticate: x
-             Proxy-Authorization: x\nProxy-Authentication-Info: x\nProxy-Status: kept\nClose: kept?",
+             Proxy-Authorization: x\nProxy-Authentication-Info: x\nProxy-Status: kept
+             Close: 1",
         );
         remove_hop_by_hop(&mut fields);
         // `close` is a connection option; a field of that name would be one of that connection.

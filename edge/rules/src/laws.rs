@@ -58,6 +58,10 @@ const FIELDS: [&str; 31] = [
     "te",
 ];
 
+/// What forbids sharing, in shapes that occur.
+const FORBIDDING: [&str; 6] =
+    ["no-store", "private", "No-Store", "PRIVATE", "private=x", "no-store=\"\""];
+
 /// Anything that a field may hold.
 fn any_value() -> impl Strategy<Value = HeaderValue> {
     let byte = prop_oneof![
@@ -282,7 +286,7 @@ proptest! {
     #[test]
     fn what_forbids_sharing_is_heard_anywhere_in_any_case(
         mut directives in vec(directive(), 0..5),
-        forbids in select(vec!["no-store", "private", "No-Store", "PRIVATE", "private=x", "no-store=\"\""]),
+        forbids in select(FORBIDDING.to_vec()),
         place in any::<prop::sample::Index>(),
         per_line in 1..4_usize,
         (rest, policy, delay) in (fields(), policy(), 0..10_u64),
@@ -374,7 +378,8 @@ proptest! {
 
     #[test]
     fn cache_status_reads_back_as_written(
-        (cache, key, detail) in ("[ -~]{0,12}", option::of("[ -~]{0,12}"), option::of("[ -~]{0,12}")),
+        cache in "[ -~]{0,12}",
+        (key, detail) in (option::of("[ -~]{0,12}"), option::of("[ -~]{0,12}")),
         flags in subsequence(vec!["hit", "stored", "collapsed"], 0..=3),
         fwd in option::of(select(vec![Fwd::Bypass, Fwd::UriMiss, Fwd::VaryMiss, Fwd::Stale])),
         (ttl, fwd_status) in (option::of(-999_i64..999), option::of(100..999_u16)),

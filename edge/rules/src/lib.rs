@@ -7,7 +7,7 @@
 //! | [`storable`] | may this response be stored (RFC 9111 §3), and if not, why |
 //! | [`reusable`] | may this stored response be used now, fresh or stale (§4, RFC 5861) |
 //! | [`freshness`], [`age`] | for how long (§4.2.1-2), how old (§4.2.3) |
-//! | [`cache_control`], [`targeted`] | directives, and which field speaks to this cache (RFC 9213) |
+//! | [`cache_control`], [`targeted`] | directives, and which field speaks here (RFC 9213) |
 //! | [`vary`] | which of several stored responses (§4.1) |
 //! | [`validate`] | validators, preconditions, 304 (§4.3, RFC 9110 §13) |
 //! | [`ranges`] | which bytes (RFC 9110 §14) |

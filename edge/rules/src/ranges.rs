@@ -246,7 +246,8 @@ impl Multipart {
         let (content_type, ByteRange { first, last }) = (content_type.unwrap_or_default(), range);
         let complete = self.complete_length;
         format!(
-            "{start}--{boundary}\r\n{content_type}Content-Range: bytes {first}-{last}/{complete}\r\n\r\n"
+            "{start}--{boundary}\r\n{content_type}\
+             Content-Range: bytes {first}-{last}/{complete}\r\n\r\n"
         )
     }
 }

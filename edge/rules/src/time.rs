@@ -15,7 +15,7 @@ pub struct Now {
     pub mono: Instant,
 }
 
-/// The greatest delta-seconds that the rules calculate with; what is greater counts as this (§1.2.2).
+/// The greatest delta-seconds that the rules calculate with; what exceeds it counts as it (§1.2.2).
 pub const MAX_SECONDS: u64 = 1 << 31;
 
 /// [`MAX_SECONDS`] as a duration.
