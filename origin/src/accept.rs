@@ -189,12 +189,7 @@ impl<S: Serve> Each<S> {
     }
 
     /// Polls a connection to its end: its own, a deadline's, a fault's, or the drain's.
-    async fn drive(
-        &self,
-        serving: impl Graceful,
-        connection: &Connection,
-        patience: &Patience,
-    ) {
+    async fn drive(&self, serving: impl Graceful, connection: &Connection, patience: &Patience) {
         let mut serving = pin!(serving);
         let mut ends_in_order = false;
         loop {

@@ -7,9 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -158,7 +156,8 @@ impl Admin {
         match collected {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => {
-                let detail = format!("the body is larger than limits.body_size = {}", self.body_size);
+                let detail =
+                    format!("the body is larger than limits.body_size = {}", self.body_size);
                 Err(Problem::new(Code::TooLarge, detail))
             }
             Err(error) => {

@@ -12,9 +12,7 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 use meridian_edge_rules::ranges::{self, ByteRange, Multipart, Ranges, ranges};
-use meridian_edge_rules::validate::{
-    Precondition, Validators, not_modified_fields, precondition,
-};
+use meridian_edge_rules::validate::{Precondition, Validators, not_modified_fields, precondition};
 
 use crate::body::{Body, Piece, Source};
 use crate::content::Representation;

@@ -106,8 +106,7 @@ impl Counts {
             if let Some((_, tally)) = known {
                 return Arc::clone(tally);
             }
-            let tally =
-                Arc::new(Tally { total: Some(Arc::clone(&total)), ..Tally::default() });
+            let tally = Arc::new(Tally { total: Some(Arc::clone(&total)), ..Tally::default() });
             by_edge.push((edge, Arc::clone(&tally)));
             tally
         });
@@ -274,7 +273,9 @@ mod tests {
             counted(&counts, Some("/b")),
             r#"{"path":"/b","requests":0,"body_bytes":0,"by":{}}"#
         );
-        assert!(counted(&counts, None).starts_with(r#"{"path":null,"requests":4,"body_bytes":113"#));
+        assert!(
+            counted(&counts, None).starts_with(r#"{"path":null,"requests":4,"body_bytes":113"#)
+        );
     }
 
     #[test]

@@ -175,10 +175,8 @@ impl Faults {
 
     /// Replaces all; what was counted for `first` starts anew.
     pub(crate) fn replace(&self, list: &FaultList) {
-        let active = |fault: &Fault| Active {
-            fault: Arc::new(fault.clone()),
-            matched: AtomicU64::new(0),
-        };
+        let active =
+            |fault: &Fault| Active { fault: Arc::new(fault.clone()), matched: AtomicU64::new(0) };
         *self.list.write().unwrap_or_else(PoisonError::into_inner) =
             list.faults.iter().map(active).collect();
     }

@@ -145,11 +145,7 @@ fn representation(
 ) -> Representation {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Representation {
-        validators: Validators {
-            etag: Some(tag),
-            last_modified: version.modified(),
-            date: None,
-        },
+        validators: Validators { etag: Some(tag), last_modified: version.modified(), date: None },
         content_type: content_type(&name),
         length: version.length(),
         source: Source::File(file, version),

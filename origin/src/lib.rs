@@ -260,7 +260,7 @@ fn count(configured: u32) -> usize {
 
 /// Lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| {
-        text + &format!("{byte:02x}")
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -84,8 +84,7 @@ impl Problem {
 /// An answer with any `status`, such as a fault asks for.
 pub(crate) fn told(status: StatusCode, code: &'static str, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Unassigned");
-    let members =
-        Members { kind: "about:blank", title, status: status.as_u16(), code, detail };
+    let members = Members { kind: "about:blank", title, status: status.as_u16(), code, detail };
     // Serializing five members of text and number into memory cannot fail; if it did, the status
     // would still tell.
     let text = serde_json::to_vec(&members).unwrap_or_default();

@@ -87,10 +87,9 @@ impl Site {
     ) -> Account {
         let in_flight = connection.begin(!request.body().is_end_stream());
         let tally = self.counts.asked(&target.written, request.headers());
-        let line = self.access_log.then(|| Line {
-            method: request.method().clone(),
-            path: target.path.clone(),
-        });
+        let line = self
+            .access_log
+            .then(|| Line { method: request.method().clone(), path: target.path.clone() });
         Account::open(in_flight, tally, Arc::clone(&self.metrics), line)
     }
 

@@ -70,11 +70,13 @@ impl Pattern {
             }
             index += 1;
         }
-        for to in rest.chunks_mut(8) {
-            for (to, from) in to.iter_mut().zip(self.word(index)) {
-                *to = from;
-            }
+        let mut words = rest.chunks_exact_mut(8);
+        for to in &mut words {
+            to.copy_from_slice(&self.word(index));
             index += 1;
+        }
+        for (to, from) in words.into_remainder().iter_mut().zip(self.word(index)) {
+            *to = from;
         }
     }
 }
@@ -107,7 +109,7 @@ impl Trace {
         let mut record = ByteRecord::new();
         while reader.read_byte_record(&mut record).map_err(|error| broken(error.to_string()))? {
             let line = record.position().map_or(0, csv::Position::line);
-            let object = record.get(key_column).and_then(|key| target_of(key)).ok_or_else(|| {
+            let object = record.get(key_column).and_then(target_of).ok_or_else(|| {
                 broken(format!("line {line}: the key must be a number, or start with '/'"))
             })?;
             let size = match size_column.and_then(|column| record.get(column)) {
