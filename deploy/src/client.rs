@@ -3,7 +3,8 @@
 //! One connection per call: an operator's command makes a handful of them. Cleartext HTTP only.
 //!
 //! # Invariants
-//! - A call ends within [`CALL_TIMEOUT`] and reads at most [`LARGEST_ANSWER`].
+//! - A call ends within a limit, by default [`CALL_TIMEOUT`], and reads at most
+//!   [`LARGEST_ANSWER`].
 
 use std::io;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// One call, from the connection to the last byte.
+/// One call, from the connection to the last byte: longer than any node's own limits.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An answer is read up to this size: metrics of many sites, explanations of long tables.
@@ -80,10 +81,12 @@ pub(crate) enum ClientError {
         source: io::Error,
     },
     /// It took too long.
-    #[error("{url} did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    #[error("{url} did not answer within {limit:?}")]
     Timeout {
         /// Who was asked.
         url: String,
+        /// How long it had.
+        limit: Duration,
     },
     /// The answer broke off, or is no HTTP.
     #[error("{url} broke off")]
@@ -129,6 +132,7 @@ fn told(detail: &str, code: Option<&str>) -> String {
 pub(crate) struct Client {
     base: Base,
     token: Option<String>,
+    limit: Duration,
 }
 
 impl Client {
@@ -136,7 +140,13 @@ impl Client {
     pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
         let base =
             Base::parse(url).map_err(|rule| ClientError::Url { url: url.to_owned(), rule })?;
-        Ok(Self { base, token })
+        Ok(Self { base, token, limit: CALL_TIMEOUT })
+    }
+
+    /// The same, but each call ends within `limit`.
+    #[must_use]
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// `GET target`, as JSON.
@@ -183,9 +193,10 @@ impl Client {
         target: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        timeout(CALL_TIMEOUT, self.exchange(method, target, body))
+        let limit = self.limit;
+        timeout(limit, self.exchange(method, target, body))
             .await
-            .unwrap_or_else(|_elapsed| Err(ClientError::Timeout { url: self.url("") }))
+            .unwrap_or_else(|_elapsed| Err(ClientError::Timeout { url: self.url(""), limit }))
     }
 
     async fn exchange(

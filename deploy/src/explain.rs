@@ -14,6 +14,10 @@ use crate::target::Target;
 
 /// Asks the edges and shows what they say.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<(), CommandError> {
+    if let Some(field) = args.headers.iter().find(|field| !field.contains(':')) {
+        let text = format!("--header {field:?}: must be \"Name: value\"");
+        return Err(CommandError::Usage(text));
+    }
     let target = Target::find(&args.target)?;
     let headers: String =
         args.headers.iter().map(|field| format!("&header={}", query_value(field))).collect();

@@ -158,7 +158,9 @@ async fn listed(
                     say what to ask for with --paths, --objects or --trace";
         return Err(CommandError::Usage(text.to_owned()));
     };
-    let list = list_origin(origin).await?;
+    let list = list_origin(origin).await.inspect_err(|_error| {
+        tell("say what to ask for with --paths, --objects or --trace instead");
+    })?;
     tell(&format!("asking for the {} objects that the origin lists", list.len()));
     Ok(list)
 }

@@ -4,6 +4,7 @@
 //! still told.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use meridian_config::units::ByteSize;
 use meridian_control_wire::{EdgeView, Edges, RegionView, Regions};
@@ -12,11 +13,15 @@ use tokio::task::JoinSet;
 
 use crate::cli::StatusArgs;
 use crate::client::Client;
+use crate::cluster::Cluster;
 use crate::error::{CommandError, chain};
 use crate::output::{Format, write_result};
 use crate::run::runtime;
 use crate::table::Table;
 use crate::target::Target;
+
+/// A node that does not answer within this is not well, whatever it may say later.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The state of a cluster.
 #[derive(Debug, Serialize)]
@@ -69,39 +74,33 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), CommandError> {
 }
 
 async fn gather(target: &Target) -> Result<Status, CommandError> {
+    let control = target.control.clone().within(PATIENCE);
     let mut notes = Vec::new();
-    let (edges, regions) = match &target.cluster {
-        None => {
-            let edges: Edges = target.control.get("/v1/edges").await?;
-            let regions: Regions = target.control.get("/v1/regions").await?;
-            (edges.edges, regions.regions)
-        }
-        Some(_) => {
-            let (edges, regions) = tokio::join!(
-                target.control.get::<Edges>("/v1/edges"),
-                target.control.get::<Regions>("/v1/regions"),
-            );
-            let edges = edges.map(|edges| edges.edges).unwrap_or_default();
-            let regions = regions.map(|regions| regions.regions).unwrap_or_else(|error| {
-                notes.push(format!("regions are unknown: {}", chain(&error)));
-                Vec::new()
-            });
-            (edges, regions)
-        }
+    let (nodes, edges, regions) = if let Some(cluster) = &target.cluster {
+        let (nodes, edges, regions) = tokio::join!(
+            ask_all(described(cluster)),
+            control.get::<Edges>("/v1/edges"),
+            control.get::<Regions>("/v1/regions"),
+        );
+        let regions = regions.map(|regions| regions.regions).unwrap_or_else(|error| {
+            notes.push(format!("what the control plane knows is missing: {}", chain(&error)));
+            Vec::new()
+        });
+        (nodes?, edges.map(|edges| edges.edges).unwrap_or_default(), regions)
+    } else {
+        let edges: Edges = control.get("/v1/edges").await?;
+        let regions: Regions = control.get("/v1/regions").await?;
+        let nodes = ask_all(registered(&target.control_url, &edges.edges)).await?;
+        (nodes, edges.edges, regions.regions)
     };
-    let asked = nodes(target, &edges);
-    Ok(Status {
-        front: target.cluster.as_ref().map(|cluster| cluster.front.clone()),
-        control: target.control_url.clone(),
-        nodes: ask_all(asked).await?,
-        regions,
-        notes,
-    })
+    let front = target.cluster.as_ref().map(|cluster| cluster.front.clone());
+    let nodes = nodes.into_iter().map(|node| judged(node, &edges)).collect();
+    Ok(Status { front, control: target.control_url.clone(), nodes, regions, notes })
 }
 
-/// Every node, not yet asked.
-fn nodes(target: &Target, registered: &[EdgeView]) -> Vec<NodeStatus> {
-    let node = |name: &str, role, region: Option<&str>, url: &str| NodeStatus {
+/// A node, not yet asked.
+fn node(name: &str, role: &'static str, region: Option<&str>, url: &str) -> NodeStatus {
+    NodeStatus {
         name: name.to_owned(),
         role,
         region: region.map(str::to_owned),
@@ -111,20 +110,12 @@ fn nodes(target: &Target, registered: &[EdgeView]) -> Vec<NodeStatus> {
         health: String::new(),
         state: None,
         traffic: None,
-    };
-    let state = |name: &str| {
-        let view = registered.iter().find(|edge| edge.name.as_str() == name);
-        view.map(|view| view.state.token())
-    };
-    let Some(cluster) = &target.cluster else {
-        let control = node("control", "control", None, &target.control_url);
-        let edges = registered.iter().map(|edge| NodeStatus {
-            admin: Some(edge.admin.to_string()),
-            state: Some(edge.state.token()),
-            ..node(edge.name.as_str(), "edge", Some(edge.region.as_str()), edge.url.as_str())
-        });
-        return std::iter::once(control).chain(edges).collect();
-    };
+    }
+}
+
+/// Every node of a cluster that runs here.
+fn described(cluster: &Cluster) -> Vec<NodeStatus> {
+    let front = node("front", "front", None, &cluster.front);
     let controls = cluster.controls.iter().map(|control| NodeStatus {
         pid: control.pid,
         ..node(control.name.as_str(), "control", Some(control.region.as_str()), &control.url)
@@ -137,11 +128,24 @@ fn nodes(target: &Target, registered: &[EdgeView]) -> Vec<NodeStatus> {
     let edges = cluster.edges.iter().map(|edge| NodeStatus {
         admin: Some(edge.admin.clone()),
         pid: edge.pid,
-        state: state(edge.name.as_str()),
         ..node(edge.name.as_str(), "edge", Some(edge.region.as_str()), &edge.url)
     });
-    let front = node("front", "front", None, &cluster.front);
     std::iter::once(front).chain(controls).chain(origins).chain(edges).collect()
+}
+
+/// Every node that a control replica knows, itself first.
+fn registered(control: &str, edges: &[EdgeView]) -> Vec<NodeStatus> {
+    let edges = edges.iter().map(|edge| NodeStatus {
+        admin: Some(edge.admin.to_string()),
+        ..node(edge.name.as_str(), "edge", Some(edge.region.as_str()), edge.url.as_str())
+    });
+    std::iter::once(node("control", "control", None, control)).chain(edges).collect()
+}
+
+/// The node with what the control plane says of it.
+fn judged(node: NodeStatus, edges: &[EdgeView]) -> NodeStatus {
+    let view = edges.iter().find(|edge| edge.name.as_str() == node.name);
+    NodeStatus { state: view.map(|view| view.state.token()), ..node }
 }
 
 /// Asks every node at once; they come back in the order in which they went.
@@ -169,7 +173,7 @@ async fn ask(mut node: NodeStatus) -> NodeStatus {
         }
     };
     let client = match Client::new(listener, None) {
-        Ok(client) => client,
+        Ok(client) => client.within(PATIENCE),
         Err(error) => {
             node.health = chain(&error);
             return node;
@@ -179,7 +183,7 @@ async fn ask(mut node: NodeStatus) -> NodeStatus {
         Ok((status, _)) if status.is_success() || status.is_redirection() => "ready".to_owned(),
         Ok((status, why)) if why.is_empty() => format!("not ready ({status})"),
         Ok((_, why)) => format!("not ready: {why}"),
-        Err(error) => format!("does not answer: {}", chain(&error)),
+        Err(error) => chain(&error),
     };
     if node.role == "edge" {
         node.traffic = client.text("/metrics").await.ok().map(|text| traffic(&text));

@@ -136,17 +136,19 @@ impl Running {
         mut signals: Signals,
         started: Instant,
     ) -> Result<(), CommandError> {
-        let ready = tokio::select! { // dropping the wait is how it is given up
-            ready = self.become_ready(started + READY_WITHIN) => ready.map(|()| true),
-            _ = signals.next() => Ok(false),
+        let early = tokio::select! { // dropping the wait is how it is given up
+            ready = self.become_ready(started + READY_WITHIN) => ready.map(|()| None),
+            signal = signals.next() => Ok(Some(signal)),
         }?;
-        if ready {
+        let signal = if let Some(signal) = early {
+            signal
+        } else {
             self.describe(dir)?;
             dir.remember(&options.remembered())?;
             self.tell_addresses(options, dir, started.elapsed())?;
-            let signal = self.watch(dir, &mut signals).await?;
-            report::event("up", &format!("{signal}: draining (again: end at once)"));
-        }
+            self.watch(dir, &mut signals).await?
+        };
+        report::event("up", &format!("{signal}: draining (again: end at once)"));
         self.drain(dir, &mut signals).await
     }
 
@@ -207,8 +209,9 @@ impl Running {
             What::Killed => report::event(&name, "did not end in time and was killed"),
             What::Ready { pid } => {
                 watched.pid = Some(pid);
+                let Some(dir) = dir else { return Ok(()) }; // too late to matter
                 report::event(&name, &format!("is ready again (pid {pid})"));
-                return dir.map_or(Ok(()), |dir| self.describe(dir));
+                return self.describe(dir);
             }
         }
         Ok(())

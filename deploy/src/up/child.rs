@@ -151,7 +151,7 @@ struct Running {
 impl Running {
     fn start(spec: &Spec, events: &mpsc::Sender<Event>) -> io::Result<Self> {
         let mut log = LogFile::open(&spec.log)?;
-        let mut child = Command::new(env::current_exe()?)
+        let mut child = Command::new(program()?)
             .arg(spec.kind.word())
             .arg("--config")
             .arg(&spec.config)
@@ -222,6 +222,13 @@ impl Running {
         }
         timeout(LAST_WORDS, self.hearing.join_next()).await.ok();
     }
+}
+
+/// This very program, also if its file was replaced since `up` began, as a build does: a node of
+/// another version must not join by dying.
+fn program() -> io::Result<PathBuf> {
+    let file = env::current_exe()?;
+    Ok(if file.exists() { file } else { PathBuf::from("/proc/self/exe") })
 }
 
 /// Shows a line, if there are not too many.
