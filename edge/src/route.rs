@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Request, Uri, Version, header};
 use meridian_config::edge::{Profile, Query, Site as SiteConfig};
 use meridian_edge_rules::policy::Policy;
 
@@ -106,6 +106,28 @@ pub(crate) fn authority<'a>(target: &'a Uri, headers: &'a HeaderMap) -> Option<&
         Some(authority) => Some(authority.as_str()),
         None => headers.get(header::HOST)?.to_str().ok(),
     }
+}
+
+/// Which rule the host of a request breaks, if any: HTTP/1.1 demands exactly one `Host` field, and
+/// whatever says the host must be readable as one (RFC 9112 §3.2).
+pub(crate) fn broken_host<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut fields = request.headers().get_all(header::HOST).iter();
+    match (fields.next(), fields.next()) {
+        (_, Some(_)) => Some("a request has one Host field, not several"),
+        (None, None) if request.version() == Version::HTTP_11 => {
+            Some("a request of HTTP/1.1 has a Host field")
+        }
+        (Some(field), None) if !is_authority(field.as_bytes()) => {
+            Some("the Host field must be a host and perhaps a port")
+        }
+        (None | Some(_), None) => None,
+    }
+}
+
+/// Whether these bytes can be a host with or without a port. Empty is allowed: a target without
+/// an authority has an empty `Host`.
+fn is_authority(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(byte))
 }
 
 fn without_port(host: &str) -> Option<&str> {

@@ -105,6 +105,11 @@ thread_local! {
 
 /// Serves one request: each step below is one file, in this order.
 pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    if let Some(rule) = route::broken_host(&request) {
+        let status = StatusCode::BAD_REQUEST;
+        let response = respond::problem(request.method(), status, "bad_request", rule);
+        return Answer::Ready(Some(response));
+    }
     let sites = core.edge.sites.load();
     let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
         return misdirected(core, request.method());
