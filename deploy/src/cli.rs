@@ -392,3 +392,52 @@ pub(crate) fn region_shares(text: &str) -> Result<Shares, String> {
         .collect();
     shares.join(",").parse()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Command, LoadCommand, region_shares};
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_later_command_takes_whatever_the_contract_lets_one_write() {
+        let rows: [&[&str]; 4] = [
+            &["purge", "--tag", "news", "--wait", "region:fra", "--soft"],
+            &["net", "delay", "fra", "nrt", "30s"],
+            &["seed", "http://a/b", "--region", "fra"],
+            &["publish", "--help"],
+        ];
+        for words in rows {
+            let parsed = Cli::try_parse_from(["meridian"].iter().chain(words));
+            assert!(parsed.is_ok(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn load_without_a_word_is_load_run() {
+        let parse = |words: &[&str]| Cli::try_parse_from(["meridian"].iter().chain(words));
+        let Ok(Cli { command: Command::Load(short) }) = parse(&["load", "--requests", "7"]) else {
+            panic!();
+        };
+        let Ok(Cli { command: Command::Load(long) }) = parse(&["load", "run", "--requests", "7"])
+        else {
+            panic!();
+        };
+        let Some(LoadCommand::Run(run)) = long.command else { panic!() };
+        assert_eq!(short.run.requests, run.requests);
+        assert!(parse(&["load", "--trace", "t.csv", "--objects", "5"]).is_err());
+        assert!(parse(&["load", "--sizes", "13KiB"]).is_err(), "sizes of what?");
+        assert!(parse(&["up", "site", "--trace", "t.csv"]).is_err());
+    }
+
+    #[test]
+    fn regions_may_be_named_without_a_share() {
+        assert_eq!(region_shares("fra,iad=3").unwrap(), "fra=1,iad=3".parse().unwrap());
+        assert!(region_shares("").is_err() && region_shares("fra,fra").is_err());
+    }
+}

@@ -192,3 +192,33 @@ impl Progress for Bar {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::regions;
+    use crate::target::EdgeAddress;
+
+    fn edge(name: &str, region: &str) -> EdgeAddress {
+        EdgeAddress {
+            name: name.to_owned(),
+            region: region.to_owned(),
+            url: "http://127.0.0.1:1".to_owned(),
+            admin: "http://127.0.0.1:2".to_owned(),
+        }
+    }
+
+    #[test]
+    fn edges_are_asked_by_region_and_only_where_named() {
+        let edges = || vec![edge("fra-1", "fra"), edge("iad-1", "iad"), edge("fra-2", "fra")];
+        let told = |named| {
+            let regions = regions(edges(), named).unwrap();
+            let told = regions.iter().map(|r| format!("{}:{}", r.name, r.edges.len()));
+            told.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(told(None), "fra:2 iad:1");
+        assert_eq!(told(Some("fra=2")), "fra:2");
+        let error = regions(edges(), Some("fra,nrt")).unwrap_err();
+        assert!(error.to_string().contains("\"nrt\""), "{error}");
+        assert_eq!(error.exit_code(), 2.into());
+    }
+}
