@@ -38,8 +38,8 @@ const BACKLOG: i32 = 1_024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The part of a response that waits for the socket: one chunk of a body, and the next.
-const SEND_BUFFER: usize = 128 << 10;
+/// The part of an HTTP/2 response that waits for the socket: one chunk of a body.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// Who answers requests.
 pub(crate) trait Serve: Send + Sync + 'static {
@@ -170,7 +170,7 @@ impl<S: Serve> Each<S> {
                     .timer(TokioTimer::new())
                     .header_read_timeout(None) // it would count idle time; `overdue` does not
                     .max_header_size(head_size.to_usize())
-                    .max_buf_size(head_size.to_usize().max(SEND_BUFFER));
+                    .max_buf_size(head_size.to_usize()); // of what is read, and of what is sent
                 let serving = builder.serve_connection(socket, service);
                 self.drive(serving, &connection, &patience).await;
             }

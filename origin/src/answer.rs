@@ -15,7 +15,8 @@ use meridian_edge_rules::ranges::{self, ByteRange, Multipart, Ranges, ranges};
 use meridian_edge_rules::validate::{Precondition, Validators, not_modified_fields, precondition};
 
 use crate::body::{Body, Piece, Source};
-use crate::content::Representation;
+use crate::hex::hex;
+use crate::representation::Representation;
 
 /// What is asked of a representation.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +58,7 @@ pub(crate) fn answer(
         Ranges::One(range) => one(found, range, fields),
         Ranges::Several(several) => {
             // New for each answer: nobody can write a file that holds it.
-            let boundary = crate::hex(&rand::random::<[u8; 16]>());
+            let boundary = hex(&rand::random::<[u8; 16]>());
             let content_type = Some(&found.content_type);
             let parts = Multipart::new(&boundary, content_type, several, found.length);
             multipart(found, &parts, fields)

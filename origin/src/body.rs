@@ -17,8 +17,8 @@ use http_body::{Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::account::Account;
-use crate::folder::version::Version;
-use crate::trace::Pattern;
+use crate::synthetic::Pattern;
+use crate::version::Version;
 
 /// The bytes that are made or read at once.
 const CHUNK: u64 = 64 << 10;

@@ -7,8 +7,7 @@
 //! - The bytes sent under a tag are those that were hashed for it: a file that changes under its
 //!   response breaks it off.
 
-pub(crate) mod hashes;
-pub(crate) mod version;
+mod hashes;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -22,13 +21,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::body::Source;
-use crate::content::{Found, Representation, content_type};
 use crate::error::RunError;
 use crate::folder::hashes::{HashError, Hashes};
-use crate::folder::version::Version;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
+use crate::representation::{Found, Representation, content_type};
 use crate::target::{Inside, Target, is_hidden};
+use crate::version::Version;
 
 /// What a folder answers with.
 const INDEX: &str = "index.html";

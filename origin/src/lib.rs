@@ -4,9 +4,10 @@
 //! - `accept`: listeners, permits, protocols, drain; `connection`: what one is doing, and its end
 //! - `serve`: one request, and the faults that it meets; `target`: what it asks for; `faults`:
 //!   delay, 5xx, cut; `account`, `counts`, `metrics`: who counts it
-//! - `content`: what is served; `folder`, [`trace`], `sample`: the three kinds of it
+//! - `content`: what is served; `folder`, `trace`, `sample`: the three kinds of it; `version`: of a
+//!   file; [`synthetic`]: the bytes of a trace's objects; `representation`: what is found
 //! - `answer`: how much of it, under which conditions; `caching`: with which header fields;
-//!   `body`: piece by piece; `problem`: errors
+//!   `body`: piece by piece; `problem`: errors; `hex`: digits
 //! - `admin`: the other listener; `tokens`: who may change something there
 //!
 //! Absent on purpose: whatever edges do. Their names come in with `Via` and are only counted.
@@ -27,11 +28,16 @@ mod content;
 
 mod folder;
 mod sample;
-pub mod trace;
+mod trace;
+
+mod representation;
+pub mod synthetic;
+mod version;
 
 mod answer;
 mod body;
 mod caching;
+mod hex;
 mod problem;
 
 mod admin;
@@ -256,11 +262,4 @@ fn site(
 /// A count of the configuration as one in memory.
 fn count(configured: u32) -> usize {
     usize::try_from(configured).unwrap_or(usize::MAX)
-}
-
-/// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
 }

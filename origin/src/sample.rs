@@ -7,8 +7,9 @@ use meridian_edge_rules::validate::{EntityTag, Validators};
 use sha2::{Digest, Sha256};
 
 use crate::body::Source;
-use crate::content::{Found, Representation, content_type};
+use crate::hex::hex;
 use crate::problem::{Code, Problem};
+use crate::representation::{Found, Representation, content_type};
 use crate::target::Target;
 
 /// The files, by path. `/` is `/index.html`.
@@ -47,7 +48,7 @@ impl Sample {
 
 /// Without `Last-Modified`: a file inside a program has no date that means anything.
 fn representation(path: &str, content: &'static [u8]) -> Representation {
-    let tag = EntityTag::strong(&crate::hex(&Sha256::digest(content)));
+    let tag = EntityTag::strong(&hex(&Sha256::digest(content)));
     Representation {
         validators: Validators { etag: tag, ..Validators::default() },
         content_type: content_type(path),
@@ -59,7 +60,7 @@ fn representation(path: &str, content: &'static [u8]) -> Representation {
 #[cfg(test)]
 mod tests {
     use super::{FILES, Sample};
-    use crate::content::Found;
+    use crate::representation::Found;
     use crate::target::Target;
 
     #[test]

@@ -21,11 +21,12 @@ use crate::answer::{Asked, answer, page};
 use crate::body::Body;
 use crate::caching::{Caching, MISSING};
 use crate::connection::Connection;
-use crate::content::{Content, Found};
+use crate::content::Content;
 use crate::counts::Counts;
 use crate::faults::{Fault, Faults};
 use crate::metrics::{Harm, Metrics};
 use crate::problem::{Code, Problem, told};
+use crate::representation::Found;
 use crate::target::Target;
 
 /// `Server`.

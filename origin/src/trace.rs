@@ -1,9 +1,7 @@
 //! The synthetic objects of a trace: exactly as many bytes as the trace says, made when asked for.
 //!
 //! # Invariants
-//! - The bytes of an object depend on its key and nothing else, and any stretch of them can be
-//!   made on its own: another process can verify what it got with [`fill`].
-//! - A body costs no memory, whatever its size.
+//! - An object costs its key and its size, however large it is.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,9 +14,11 @@ use meridian_edge_rules::validate::{EntityTag, Validators};
 use sha2::{Digest, Sha256};
 
 use crate::body::Source;
-use crate::content::{Found, Representation};
 use crate::error::RunError;
+use crate::hex::hex;
 use crate::problem::{Code, Problem};
+use crate::representation::{Found, Representation};
+use crate::synthetic::Pattern;
 use crate::target::Target;
 
 /// What is sent where no rule says otherwise: objects of a trace never change.
@@ -27,64 +27,13 @@ pub(crate) const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, 
 /// The size of an object that has none, where the configuration does not say.
 const DEFAULT_SIZE: ByteSize = ByteSize::kib(1);
 
-/// Writes the bytes of the object `key` from position `at` into `out`.
-///
-/// `key` is the request target without scheme and host: `/o/17` for the numeric key 17. The bytes
-/// are the words `w(0)`, `w(1)`, … in little-endian order, eight bytes each, where `w(i)` is the
-/// output `i` of SplitMix64 seeded with the first eight bytes, little-endian, of the SHA-256 of
-/// `key`.
-pub fn fill(key: &str, at: u64, out: &mut [u8]) {
-    Pattern::of(key).fill(at, out);
-}
-
-/// The bytes of one object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pattern {
-    seed: u64,
-}
-
-impl Pattern {
-    fn of(key: &str) -> Self {
-        let digest = Sha256::digest(key.as_bytes());
-        let seed = digest.iter().take(8).rev().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
-        Self { seed }
-    }
-
-    /// Output `index` of SplitMix64.
-    fn word(self, index: u64) -> [u8; 8] {
-        let step = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed.wrapping_add(step);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).to_le_bytes()
-    }
-
-    /// Writes the bytes from position `at` into `out`.
-    pub(crate) fn fill(self, at: u64, out: &mut [u8]) {
-        let mut index = at / 8;
-        let skipped = usize::try_from(at % 8).unwrap_or_default();
-        let (first, rest) = out.split_at_mut(out.len().min((8 - skipped) % 8));
-        if !first.is_empty() {
-            for (to, from) in first.iter_mut().zip(self.word(index).iter().skip(skipped)) {
-                *to = *from;
-            }
-            index += 1;
-        }
-        let mut words = rest.chunks_exact_mut(8);
-        for to in &mut words {
-            to.copy_from_slice(&self.word(index));
-            index += 1;
-        }
-        for (to, from) in words.into_remainder().iter_mut().zip(self.word(index)) {
-            *to = from;
-        }
-    }
-}
-
-/// The objects of a trace, by request target.
+/// The objects of a trace.
 #[derive(Debug)]
 pub(crate) struct Trace {
+    /// By request target, as the trace writes it.
     sizes: HashMap<Box<str>, u64>,
+    /// From the normal form of a target to how the trace writes it, where the two differ.
+    written: HashMap<Box<str>, Box<str>>,
 }
 
 impl Trace {
@@ -130,15 +79,30 @@ impl Trace {
         if resized > 0 {
             tracing::warn!(lines = resized, "objects of the trace keep the first of their sizes");
         }
-        Ok(Self { sizes })
+        let written = sizes.keys().filter_map(|key| {
+            let normal = normalised(key);
+            (normal != **key).then(|| (normal.into(), key.clone()))
+        });
+        Ok(Self { written: written.collect(), sizes })
     }
 
     pub(crate) fn len(&self) -> usize {
         self.sizes.len()
     }
 
+    /// Somebody on the way may have written the target in another, equivalent form.
+    fn object(&self, target: &str) -> Option<(&str, u64)> {
+        let as_written = self.sizes.get_key_value(target);
+        let (key, size) = as_written.or_else(|| {
+            let normal = normalised(target);
+            let written = self.written.get(&*normal).map_or(&*normal, |written| written);
+            self.sizes.get_key_value(written)
+        })?;
+        Some((key, *size))
+    }
+
     pub(crate) fn find(&self, target: &Target) -> Found {
-        let Some((key, size)) = self.sizes.get_key_value(&*target.written) else {
+        let Some((key, size)) = self.object(&target.written) else {
             let detail = "the trace has no object with this path and query";
             return Found::Nothing(Problem::new(Code::NotFound, detail));
         };
@@ -146,11 +110,11 @@ impl Trace {
         tag.update(key.as_bytes());
         tag.update(b" "); // no key holds one: no other key and size give the same bytes
         tag.update(size.to_string());
-        let tag = crate::hex(&tag.finalize());
+        let tag = hex(&tag.finalize());
         Found::Here(Representation {
             validators: Validators { etag: EntityTag::strong(&tag), ..Validators::default() },
             content_type: HeaderValue::from_static("application/octet-stream"),
-            length: *size,
+            length: size,
             source: Source::Made(Pattern::of(key)),
         })
     }
@@ -165,6 +129,27 @@ fn target_of(key: &[u8]) -> Option<Box<str>> {
     }
     let is_number = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| format!("/o/{key}").into())
+}
+
+/// The form of a target that all its equivalents share (RFC 3986 §6.2.2): escapes in upper case,
+/// and none where none is needed.
+fn normalised(target: &str) -> String {
+    let mut pieces = target.split('%');
+    let mut normal = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
+        match u8::from_str_radix(digits, 16) {
+            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                normal.push(char::from(byte));
+            }
+            _ => {
+                normal.push('%');
+                normal.push_str(&digits.to_ascii_uppercase());
+            }
+        }
+        normal.push_str(rest);
+    }
+    normal
 }
 
 fn number(text: &[u8]) -> Option<u64> {

@@ -16,8 +16,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::spawn_blocking;
 
-use crate::folder::version::Version;
+use crate::hex::hex;
 use crate::metrics::Metrics;
+use crate::version::Version;
 
 /// Files that are hashed at once: it is work for processors, and there are others to do.
 const AT_ONCE: usize = 2;
@@ -119,7 +120,7 @@ fn hash(file: &File, version: Version) -> Result<EntityTag, HashError> {
     if at != version.length() || !version.holds_same_content(&Version::of(&now)) {
         return Err(HashError::Changed);
     }
-    EntityTag::strong(&crate::hex(&digest.finalize())).ok_or(HashError::Changed)
+    EntityTag::strong(&hex(&digest.finalize())).ok_or(HashError::Changed)
 }
 
 #[cfg(test)]
@@ -130,8 +131,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::Hashes;
-    use crate::folder::version::Version;
     use crate::metrics::Metrics;
+    use crate::version::Version;
 
     fn computed(metrics: &Metrics) -> u64 {
         let mut text = String::new();

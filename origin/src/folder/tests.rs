@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::{Folder, Located, locate};
-use crate::content::Found;
 use crate::error::RunError;
 use crate::metrics::Metrics;
 use crate::problem::Code;
+use crate::representation::Found;
 use crate::target::Target;
 
 /// A folder to serve, and beside it what must not be.

@@ -5,9 +5,9 @@ use std::io::Write;
 use meridian_config::units::ByteSize;
 use tempfile::NamedTempFile;
 
-use super::{Trace, fill};
+use super::Trace;
 use crate::body::Source;
-use crate::content::Found;
+use crate::representation::Found;
 use crate::target::Target;
 
 fn read(text: &str) -> Result<Trace, String> {
@@ -45,6 +45,24 @@ fn columns_are_found_by_name_and_keys_become_targets() {
 }
 
 #[test]
+fn a_target_is_found_in_every_equivalent_form() {
+    let trace = read("key,size\n/b%3acables,1\n/%7euser,2\n/a%2Fb,3\n/plain,4\n").unwrap();
+    let rows = [
+        ("/b%3acables", Some(1)),
+        ("/b%3Acables", Some(1)),
+        ("/b:cables", None), // not equivalent (RFC 3986 §2.2)
+        ("/~user", Some(2)),
+        ("/%7Euser", Some(2)),
+        ("/a%2fb", Some(3)),
+        ("/a/b", None),
+        ("/pl%61in", Some(4)),
+    ];
+    for (uri, want) in rows {
+        assert_eq!(size(&trace, uri), want, "{uri}");
+    }
+}
+
+#[test]
 fn a_trace_without_sizes_has_objects_of_the_default_size() {
     let trace = read("seq,key\n0,1\n1,2\n").unwrap();
     assert_eq!(size(&trace, "/o/2"), Some(77));
@@ -64,37 +82,6 @@ fn what_is_no_trace_is_refused_with_line_and_rule() {
     for (text, want) in rows {
         assert_eq!(read(text).unwrap_err(), want, "{text:?}");
     }
-}
-
-#[test]
-fn the_bytes_of_an_object_are_what_the_documentation_says() {
-    // Made by another program (Python): hashlib.sha256(b"/o/17"), SplitMix64.
-    let mut bytes = [0; 20];
-    fill("/o/17", 0, &mut bytes);
-    assert_eq!(crate::hex(&bytes), PYTHON_SAYS);
-}
-
-const PYTHON_SAYS: &str = "1697b9940f2f5f20fd7d42f65f0c55e7b230f57d";
-
-#[test]
-fn any_stretch_is_the_same_as_that_stretch_of_the_whole() {
-    let mut whole = vec![0; 100];
-    fill("/a?b", 0, &mut whole);
-    for at in 0..100 {
-        for length in 0..=100 - at {
-            let mut stretch = vec![0; length];
-            fill("/a?b", u64::try_from(at).unwrap(), &mut stretch);
-            assert_eq!(stretch, whole[at..at + length], "{length} from {at}");
-        }
-    }
-}
-
-#[test]
-fn objects_differ() {
-    let (mut one, mut other) = ([0; 64], [0; 64]);
-    fill("/o/1", 0, &mut one);
-    fill("/o/2", 0, &mut other);
-    assert_ne!(one, other);
 }
 
 #[test]

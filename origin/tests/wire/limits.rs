@@ -9,7 +9,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use meridian_config::origin::Limits;
 use meridian_config::units::HumanDuration;
-use meridian_origin::trace::fill;
+use meridian_origin::synthetic::fill;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 

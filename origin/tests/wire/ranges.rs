@@ -1,6 +1,6 @@
 //! Ranges (RFC 9110 §14), of files and of synthetic objects alike.
 
-use meridian_origin::trace::fill;
+use meridian_origin::synthetic::fill;
 
 use crate::running::Running;
 

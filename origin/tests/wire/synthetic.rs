@@ -1,6 +1,6 @@
 //! The objects of a trace over the wire.
 
-use meridian_origin::trace::fill;
+use meridian_origin::synthetic::fill;
 
 use crate::running::Running;
 
