@@ -1,8 +1,8 @@
 //! The front door: sends each client to the nearest usable edge by a 307.
 //!
-//! - `front/door.rs`: what it knows. `front/follow.rs`: asks any replica for the edges, and goes on with what it knows when none
-//!   is there. `front/redirect.rs`: from a request to its `Location`, pure but for the loads.
-//!   `front/admin.rs`: metrics and health
+//! - `front/door.rs`: what it knows of the edges. `front/follow.rs`: asks any replica for them,
+//!   and goes on with what it knows when none is there
+//! - `front/redirect.rs`: from a request to its `Location`. `front/admin.rs`: metrics and health
 //!
 //! It is a process of its own: it shares rules with the replicas, and no state.
 //!

@@ -1,13 +1,14 @@
 //! The control plane: which edges there are, how they are, and where clients go.
 //!
-//! - [`run`]: a replica, from a checked configuration to a drained end. [`front`]: the front door,
-//!   a process of its own that follows any replica
-//! - `api` and `api/`: one file per resource. `ledger`: what this replica knows, in memory and on
-//!   disk (`register` pure, `store` on redb). `auth`: who may
+//! - [`run`] and [`replica`]: a replica, from a checked configuration to a drained end.
+//!   [`front`]: the front door, a process of its own that follows any replica
+//! - `api` and `api/`: one file per resource, over what `context` holds. `ledger`: what this
+//!   replica knows, in memory and on disk (`register` pure, `store` on redb). `auth`: who may
 //! - `health`: from beats to states, pure. `steer`: from a place to an edge, pure. `asker`: from
-//!   what a client says to a place
+//!   what a client says to a place, pure
 //! - `server`: accepting, limits, drain. `answer`: problems and JSON. `dial`: asking another node
-//! - `metrics`: every name. `world`: the only clock, randomness and sockets
+//! - `node`: start and end of every node. `metrics`: every name. `world`: the only clock,
+//!   randomness and sockets
 //!
 //! # Invariants
 //! - Whatever changes state needs a token or an edge's own secret, and is logged with its name.
