@@ -38,6 +38,8 @@ const BACKLOG: i32 = 1_024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Header fields of a request: twice what an edge lets in, since it adds its own.
+const MAX_FIELDS: usize = 256;
 /// The part of an HTTP/2 response that waits for the socket: one chunk of a body.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -169,6 +171,7 @@ impl<S: Serve> Each<S> {
                 builder
                     .timer(TokioTimer::new())
                     .header_read_timeout(None) // it would count idle time; `overdue` does not
+                    .max_headers(MAX_FIELDS)
                     .max_header_size(head_size.to_usize())
                     .max_buf_size(head_size.to_usize()); // of what is read, and of what is sent
                 let serving = builder.serve_connection(socket, service);

@@ -103,6 +103,8 @@ async fn a_head_that_is_too_large_is_refused_and_the_client_hears_it() {
     assert_eq!(client.head().await.status, 431, "{sent:?}");
     let fits = format!("X: {}", "x".repeat(60 << 10));
     assert_eq!(origin.exchange("GET", "/", &[&fits]).await.status, 200);
+    assert_eq!(origin.exchange("GET", "/", &["X: y"; 255]).await.status, 200); // and Host
+    assert_eq!(origin.exchange("GET", "/", &["X: y"; 256]).await.status, 431);
 }
 
 #[tokio::test]
