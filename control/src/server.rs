@@ -136,7 +136,7 @@ async fn connection(
         return;
     }
     // No request is lost when `stop` wins: none has arrived whole.
-    let detected = tokio::time::timeout(bounds.patience, detect(stream, bounds.patience));
+    let detected = tokio::time::timeout(bounds.patience, detect(stream));
     let Some(Ok(Ok((protocol, socket)))) = stop.run_until_cancelled(detected).await else { return };
 
     let load = Arc::new(Load::default());
@@ -203,7 +203,8 @@ fn ended_with<E: std::fmt::Display>(ended: Result<(), E>) {
     }
 }
 
-/// What happens on one connection.
+/// What happens on one connection. Answers are whole when they are made, so one on which nothing
+/// happens has either no request, or a client that does not take its answer.
 #[derive(Debug, Default)]
 struct Load {
     begun: AtomicU64,
@@ -224,8 +225,8 @@ impl Load {
     }
 }
 
-/// One request in flight, also one whose answer is dropped before it is made. Answers are whole
-/// when they are made; one that streams has to hold this in its body.
+/// One request in flight, also one whose answer is dropped before it is made. An answer that
+/// streams would have to hold this in its body.
 struct Busy(Arc<Load>);
 
 impl Busy {

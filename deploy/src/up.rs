@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use meridian_config::units::NodeName;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::UpArgs;
@@ -35,7 +35,7 @@ use crate::cluster::Cluster;
 use crate::error::CommandError;
 use crate::output::{Format, write_result, write_text};
 use crate::run::{Signals, runtime};
-use crate::up::child::{Event, Orders, Spec, What, supervise};
+use crate::up::child::{Event, Orders, Spec, What, supervise, wait_ready};
 use crate::up::dir::ClusterDir;
 use crate::up::error::UpError;
 use crate::up::options::{Options, Site};
@@ -166,7 +166,22 @@ impl Running {
                 }
             }
         }
-        Ok(())
+        self.become_known(deadline).await
+    }
+
+    /// Waits until the front door knows every edge: a client is then sent to the nearest, and
+    /// not to the first that happened to be registered.
+    async fn become_known(&self, deadline: Instant) -> Result<(), UpError> {
+        let edges = self.nodes.iter().filter(|watched| watched.node.kind == Kind::Edge).count();
+        let Some(front) = self.nodes.iter().find(|watched| watched.node.kind == Kind::Front) else {
+            return Ok(());
+        };
+        let target = format!("/readyz?edges={edges}");
+        let ready = wait_ready(&front.spec.health, &target);
+        timeout_at(deadline.into(), ready).await.map_err(|_elapsed| {
+            let within = READY_WITHIN.as_secs();
+            not_ready(front, format!("did not hear of all {edges} edges within {within} s"))
+        })
     }
 
     fn while_starting(&mut self, event: Option<Event>) -> Result<(), UpError> {

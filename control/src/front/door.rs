@@ -75,12 +75,20 @@ impl Door {
         loads
     }
 
-    pub(super) fn is_ready(&self) -> Result<(), Refusal> {
-        if self.ready.load(Ordering::Relaxed) {
-            return Ok(());
+    /// Whether it can do its work: it has known a usable edge, and of `least` edges at least it
+    /// knows now that they are healthy, drained or not.
+    pub(super) fn is_ready(&self, least: usize) -> Result<(), Refusal> {
+        if !self.ready.load(Ordering::Relaxed) {
+            let detail = "no replica has told of a usable edge yet";
+            return Err(Refusal::new(ErrorCode::NotReady, detail));
         }
-        let detail = "no replica has told of a usable edge yet";
-        Err(Refusal::new(ErrorCode::NotReady, detail))
+        let view = self.view.load();
+        let healthy = view.edges.iter().filter(|edge| edge.state == EdgeState::Healthy).count();
+        if healthy < least {
+            let detail = format!("{healthy} edges are known to be healthy, {least} were asked for");
+            return Err(Refusal::new(ErrorCode::NotReady, detail));
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,6 @@
 //! hyper-util has such a detection, but waits for the first bytes without any limit.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
@@ -23,15 +22,12 @@ pub(super) enum Protocol {
 
 /// Reads as much as it takes to tell, and gives it back within the socket. The caller bounds the
 /// time. A connection that ends before is left to the parser of HTTP/1.1, which says why.
-pub(super) async fn detect(
-    mut stream: TcpStream,
-    patience: Duration,
-) -> io::Result<(Protocol, Socket)> {
+pub(super) async fn detect(mut stream: TcpStream) -> io::Result<(Protocol, Socket)> {
     let mut early = BytesMut::with_capacity(PREFACE.len());
     loop {
         let read = stream.read_buf(&mut early).await?;
         if let Some(protocol) = protocol(&early).or((read == 0).then_some(Protocol::Http1)) {
-            return Ok((protocol, Socket::new(stream, early.freeze(), patience)));
+            return Ok((protocol, Socket::new(stream, early.freeze())));
         }
     }
 }

@@ -1,44 +1,24 @@
-//! A client's socket: first the bytes that were read already, then the rest; and no waiting
-//! without end for a client that takes nothing.
+//! A client's socket: first the bytes that were read already, then the rest.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
-/// A socket whose first bytes are `early`, and whose writes may stall for `patience` at most.
+/// A socket whose first bytes are `early`.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TokioIo<TcpStream>,
     early: Bytes,
-    patience: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, early: Bytes, patience: Duration) -> Self {
-        Self { stream: TokioIo::new(stream), early, patience, stalled: None }
-    }
-
-    /// Ends a write that stalled for too long; forgets the stall once something was written.
-    fn bounded<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    pub(super) fn new(stream: TcpStream, early: Bytes) -> Self {
+        Self { stream: TokioIo::new(stream), early }
     }
 }
 
@@ -65,9 +45,7 @@ impl Write for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.bounded(context, written)
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -87,8 +65,6 @@ impl Write for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.bounded(context, written)
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
     }
 }

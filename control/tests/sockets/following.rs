@@ -35,7 +35,7 @@ async fn clients_leave_a_dead_or_drained_region_and_come_back() {
 async fn with_the_control_plane_gone_it_goes_on_and_no_client_notices_its_return() {
     let replica = Replica::start().await;
     let address = replica.address;
-    let fra = FakeEdge::start(address, "fra-1", "fra").await;
+    let mut fra = FakeEdge::start(address, "fra-1", "fra").await;
     let mut iad = FakeEdge::start(address, "iad-1", "iad").await;
     let door = Door::start(&[("control-1", address)], |_| ()).await;
     door.until_sends("fra", &fra.url).await;
@@ -52,17 +52,22 @@ async fn with_the_control_plane_gone_it_goes_on_and_no_client_notices_its_return
     eventually("polls fail", lost).await;
     assert!(metric(door.admin, "front_view_age_seconds").await > 0.0);
 
-    // The replica is back and has heard of nobody yet.
+    // The replica is back and has heard of nobody yet: that is no news.
     iad.die();
-    let replica = paused.resume().await;
+    fra.die();
     let polls = metric(door.admin, "front_polls_total").await;
+    let replica = paused.resume().await;
     let followed = async || {
         assert_eq!(door.from("fra").await, format!("307{}/", fra.url));
         assert_eq!(door.from("iad").await, format!("307{}/", fra.url), "still drained");
-        (metric(door.admin, "front_polls_total").await >= polls + 20.0).then_some(())
+        (metric(door.admin, "front_polls_total").await >= polls + 10.0).then_some(())
     };
     eventually("it is followed again", followed).await;
-    replica.until_state("fra-1", "healthy").await;
+    // Once it is certain that they are silent, it is.
+    let silent = async || (door.from("fra").await == "503").then_some(());
+    eventually("the replica is believed", silent).await;
+    fra.live(replica.address, 1_000_000);
+    door.until_sends("fra", &fra.url).await;
     door.stop().await;
     replica.stop().await;
 }

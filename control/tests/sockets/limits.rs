@@ -74,6 +74,28 @@ async fn clients_that_do_nothing_are_let_go() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go() {
+    let replica = Replica::start_with(|config| config.limits.head_timeout = ms(300)).await;
+    let mut greedy = TcpStream::connect(replica.address).await.unwrap();
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    // It asks on and on and reads nothing: first its answers get stuck, then the connection goes.
+    let mut asked = 0.0;
+    let gone = async || {
+        let asking = greedy.write_all(&requests);
+        match tokio::time::timeout(Duration::from_millis(100), asking).await {
+            Ok(Ok(())) => asked += 100.0,
+            Ok(Err(_gone)) => return Some(()),
+            Err(_stuck) => {}
+        }
+        None
+    };
+    eventually("the connection is cut", gone).await;
+    let answered = replica.metric(r#"control_requests_total{resource="metrics"}"#).await;
+    assert!(answered > 100.0 && answered < asked, "{answered} of {asked} answered");
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
     let replica = Replica::start_with(|config| config.limits.call_timeout = ms(400)).await;
     let head = format!(

@@ -244,7 +244,7 @@ fn hear(index: usize, events: &mpsc::Sender<Event>, attention: &mut Attention, s
 
 /// Reports when the node is ready, and once if that takes too long.
 async fn report_ready(spec: &Spec, events: &mpsc::Sender<Event>, pid: u32) {
-    let ready = wait_ready(&spec.health);
+    let ready = wait_ready(&spec.health, "/readyz");
     tokio::pin!(ready);
     if timeout(READY_LATE, &mut ready).await.is_err() {
         tell(spec, events, What::Late).await;
@@ -254,10 +254,10 @@ async fn report_ready(spec: &Spec, events: &mpsc::Sender<Event>, pid: u32) {
 }
 
 /// Asks until the node answers that it can do its work.
-async fn wait_ready(health: &str) {
+pub(super) async fn wait_ready(health: &str, target: &str) {
     let Ok(client) = Client::new(health, None) else { return };
     loop {
-        if client.probe("/readyz").await.is_ok_and(|(status, _)| status.is_success()) {
+        if client.probe(target).await.is_ok_and(|(status, _)| status.is_success()) {
             return;
         }
         sleep(READY_STEP).await;
