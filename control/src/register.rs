@@ -308,3 +308,6 @@ fn whereabouts(region: &Region, edge: Option<&Registration>) -> (String, Option<
 pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,6 +181,8 @@ async fn an_operator_removes_an_edge() {
     assert_eq!(delete("fra-1").bearer(OPERATOR).send().await.status, 204);
     assert_eq!(replica.edge("fra-1").await, None);
     assert_eq!(delete("fra-1").bearer(OPERATOR).send().await.code(), "not_found");
+    let replica = replica.pause().await.resume().await;
+    assert_eq!(replica.edge("fra-1").await, None);
     replica.stop().await;
 }
 
@@ -218,6 +220,27 @@ async fn after_a_restart_edges_are_known_and_one_beat_proves_them() {
     let told = async || replica.edge("nrt-1").await.unwrap()["heard_ms_ago"].as_u64();
     eventually("the silence of nrt-1 is certain", told).await;
     assert_eq!(replica.edge("nrt-1").await.unwrap()["state"], "unhealthy");
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn an_edge_that_was_dead_before_a_restart_is_not_healthy_by_its_first_beat_after() {
+    let replica = Replica::start_with(|config| config.health.edge_lapse = ms(300)).await;
+    let mut edge = FakeEdge::start(replica.address, "fra-1", "fra").await;
+    edge.die();
+    replica.until_state("fra-1", "unhealthy").await;
+    let recorded = async || {
+        let status = replica.get("/v1/status").await.json();
+        (status["store"]["position"] == 2).then_some(()) // the registration, then the loss
+    };
+    eventually("the loss is recorded", recorded).await;
+    let replica = replica.pause().await.resume().await;
+    let silence = replica.edge("fra-1").await.unwrap()["heard_ms_ago"].as_u64();
+    assert!(silence.is_some_and(|ms| ms >= 300), "it counts on: {silence:?}");
+    assert_eq!(ping(replica.address, "fra-1", &edge.secret, 1).send().await.status, 204);
+    assert_eq!(replica.edge("fra-1").await.unwrap()["state"], "unhealthy");
+    edge.live(replica.address, 2);
+    replica.until_state("fra-1", "healthy").await;
     replica.stop().await;
 }
 
