@@ -1,4 +1,4 @@
-//! The admin listener: faults, counts, metrics, health.
+//! The admin listener: faults, counts, what is served, metrics, health.
 //!
 //! # Invariants
 //! - Whoever changes something beyond loopback shows a token with the scope `operate`.
@@ -72,13 +72,14 @@ impl Admin {
             ("/readyz", &(Method::GET | Method::HEAD)) => self.ready().await,
             ("/metrics", &(Method::GET | Method::HEAD)) => self.metrics(),
             ("/v1/requests", &(Method::GET | Method::HEAD)) => self.requests(request.uri().query()),
+            ("/v1/paths", &(Method::GET | Method::HEAD)) => self.paths(request.uri().query()).await,
             ("/v1/faults", &(Method::GET | Method::HEAD)) => json(&self.site.faults.list()),
             ("/v1/faults", &Method::PUT) => self.put_faults(request).await,
             ("/v1/faults", &Method::DELETE) => self.delete_faults(&request),
             ("/v1/releases", _) => {
                 Err(Problem::new(Code::NotOffered, "releases are not offered yet"))
             }
-            ("/healthz" | "/readyz" | "/metrics" | "/v1/requests", _) => {
+            ("/healthz" | "/readyz" | "/metrics" | "/v1/requests" | "/v1/paths", _) => {
                 Ok(not_allowed(&method, "GET, HEAD"))
             }
             ("/v1/faults", _) => Ok(not_allowed(&method, "GET, HEAD, PUT, DELETE")),
@@ -107,7 +108,7 @@ impl Admin {
     }
 
     fn requests(&self, query: Option<&str>) -> Result<Response<Body>, Problem> {
-        let path = path_in(query.unwrap_or_default())?;
+        let path = path_in(query.unwrap_or_default(), "path")?;
         let report = self.site.counts.report(path.as_deref()).map_err(|uncounted| {
             let limit = uncounted.limit;
             let detail =
@@ -115,6 +116,11 @@ impl Admin {
             Problem::new(Code::NotFound, detail)
         })?;
         json(&report)
+    }
+
+    async fn paths(&self, query: Option<&str>) -> Result<Response<Body>, Problem> {
+        let after = path_in(query.unwrap_or_default(), "after")?;
+        json(&self.site.content.list(after).await?)
     }
 
     async fn put_faults(&self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
@@ -168,22 +174,22 @@ impl Admin {
     }
 }
 
-/// The member `path` of a query, decoded; nothing else may stand there.
-fn path_in(query: &str) -> Result<Option<String>, Problem> {
+/// The path that the member `name` of a query holds, decoded; nothing else may stand there.
+fn path_in(query: &str, name: &str) -> Result<Option<String>, Problem> {
     let mut path = None;
     for member in query.split('&').filter(|member| !member.is_empty()) {
-        let bad = |rule: &str| Err(Problem::new(Code::BadRequest, format!("{member:?}: {rule}")));
-        let Some(value) = member.strip_prefix("path=") else {
-            return bad("only path=P may be asked for");
+        let bad = |rule: String| Err(Problem::new(Code::BadRequest, format!("{member:?}: {rule}")));
+        let Some((_, value)) = member.split_once('=').filter(|(before, _)| *before == name) else {
+            return bad(format!("only {name}=PATH may stand here"));
         };
         let Ok(decoded) = percent_decode_str(value).decode_utf8() else {
-            return bad("path must be UTF-8");
+            return bad(format!("{name} must be UTF-8"));
         };
         if !decoded.starts_with('/') {
-            return bad("path must start with '/'");
+            return bad(format!("{name} must start with '/'"));
         }
         if path.replace(decoded.into_owned()).is_some() {
-            return bad("path must stand once; write '&' in it as %26");
+            return bad(format!("{name} must stand once; write '&' in it as %26"));
         }
     }
     Ok(path)
@@ -228,12 +234,12 @@ mod tests {
             ("path=%2Fa%3Fq%3D1%26r%3D2", Ok(Some("/a?q=1&r=2"))),
             ("path=/a?q=1", Ok(Some("/a?q=1"))),
             ("path=a", Err("\"path=a\": path must start with '/'")),
-            ("path=/a&q=1", Err("\"q=1\": only path=P may be asked for")),
+            ("path=/a&q=1", Err("\"q=1\": only path=PATH may stand here")),
             ("path=/a&path=/b", Err("\"path=/b\": path must stand once; write '&' in it as %26")),
             ("path=/%ff", Err("\"path=/%ff\": path must be UTF-8")),
         ];
         for (query, want) in rows {
-            let got = path_in(query).map_err(|problem| problem.detail);
+            let got = path_in(query, "path").map_err(|problem| problem.detail);
             assert_eq!(got.as_ref().map(Option::as_deref).map_err(|e| &**e), want, "{query}");
         }
     }

@@ -3,6 +3,8 @@
 //! Finds; how much of it is sent, and under which conditions, is [`crate::answer`]'s.
 
 use crate::folder::Folder;
+use crate::listing::Listing;
+use crate::problem::Problem;
 use crate::representation::Found;
 use crate::sample::Sample;
 use crate::target::Target;
@@ -23,6 +25,16 @@ impl Content {
             Self::Folder(folder) => folder.find(target).await,
             Self::Trace(trace) => trace.find(target),
             Self::Sample(sample) => sample.find(target),
+        }
+    }
+
+    /// A page of what is served, from behind the path `after`. Does its disk work on other
+    /// threads.
+    pub(crate) async fn list(&self, after: Option<String>) -> Result<Listing, Problem> {
+        match self {
+            Self::Folder(folder) => folder.list(after).await,
+            Self::Trace(trace) => Ok(trace.list(after.as_deref())),
+            Self::Sample(sample) => Ok(sample.list(after.as_deref())),
         }
     }
 

@@ -8,6 +8,7 @@
 //!   response breaks it off.
 
 mod hashes;
+mod walk;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -23,6 +24,8 @@ use tokio::time::sleep;
 use crate::body::Source;
 use crate::error::RunError;
 use crate::folder::hashes::{HashError, Hashes};
+use crate::folder::walk::walk;
+use crate::listing::{Collector, Listing};
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::representation::{Found, Representation, content_type};
@@ -125,6 +128,17 @@ impl Folder {
         }
         let detail = format!("the file changed {ATTEMPTS} times while it was read; ask again");
         Err(Problem::new(Code::Changing, detail))
+    }
+
+    /// A page of what is served.
+    pub(crate) async fn list(&self, after: Option<String>) -> Result<Listing, Problem> {
+        let root = Arc::clone(&self.root);
+        let listed = spawn_blocking(move || {
+            let mut collector = Collector::new(after.as_deref());
+            walk(&root, |path| follow(&root, path), &mut collector)?;
+            Ok(collector.page())
+        });
+        listed.await.map_err(io::Error::other).flatten().map_err(|error| told(&error))
     }
 
     /// Why it cannot be served now, if so.

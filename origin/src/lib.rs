@@ -5,7 +5,8 @@
 //! - `serve`: one request, and the faults that it meets; `target`: what it asks for; `faults`:
 //!   delay, 5xx, cut; `account`, `counts`, `metrics`: who counts it
 //! - `content`: what is served; `folder`, `trace`, `sample`: the three kinds of it; `version`: of a
-//!   file; [`synthetic`]: the bytes of a trace's objects; `representation`: what is found
+//!   file; [`synthetic`]: the bytes of a trace's objects; `representation`: what is found;
+//!   `listing`: all of it
 //! - `answer`: how much of it, under which conditions; `caching`: with which header fields;
 //!   `body`: piece by piece; `problem`: errors; `hex`: digits
 //! - `admin`: the other listener; `tokens`: who may change something there
@@ -25,6 +26,7 @@ mod metrics;
 mod target;
 
 mod content;
+mod listing;
 
 mod folder;
 mod sample;

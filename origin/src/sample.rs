@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::body::Source;
 use crate::hex::hex;
+use crate::listing::{Collector, Listing};
 use crate::problem::{Code, Problem};
 use crate::representation::{Found, Representation, content_type};
 use crate::target::Target;
@@ -32,6 +33,15 @@ impl Sample {
     pub(crate) fn new() -> Self {
         let files = FILES.into_iter().map(|(path, content)| (path, representation(path, content)));
         Self { files: files.collect() }
+    }
+
+    /// A page of what is served.
+    pub(crate) fn list(&self, after: Option<&str>) -> Listing {
+        let mut collector = Collector::new(after);
+        for (path, found) in &self.files {
+            collector.offer(path, found.length);
+        }
+        collector.page()
     }
 
     pub(crate) fn find(&self, target: &Target) -> Found {

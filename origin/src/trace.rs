@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::body::Source;
 use crate::error::RunError;
 use crate::hex::hex;
+use crate::listing::{Collector, Listing};
 use crate::problem::{Code, Problem};
 use crate::representation::{Found, Representation};
 use crate::synthetic::Pattern;
@@ -99,6 +100,15 @@ impl Trace {
             self.sizes.get_key_value(written)
         })?;
         Some((key, *size))
+    }
+
+    /// A page of what is served.
+    pub(crate) fn list(&self, after: Option<&str>) -> Listing {
+        let mut collector = Collector::new(after);
+        for (target, size) in &self.sizes {
+            collector.offer(target, *size);
+        }
+        collector.page()
     }
 
     pub(crate) fn find(&self, target: &Target) -> Found {

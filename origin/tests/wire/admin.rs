@@ -3,6 +3,7 @@
 use std::fs;
 
 use meridian_config::shared::{Scope, Token};
+use serde_json::Value;
 
 use crate::client::Client;
 use crate::running::{Running, config, sample};
@@ -33,6 +34,7 @@ async fn what_is_not_offered_or_not_there_says_so() {
         ("POST", "/v1/faults", 405, "method_not_allowed", Some("GET, HEAD, PUT, DELETE")),
         ("DELETE", "/metrics", 405, "method_not_allowed", Some("GET, HEAD")),
         ("GET", "/v1/requests?q=1", 400, "bad_request", None),
+        ("GET", "/v1/paths?after=x", 400, "bad_request", None),
         ("PUT", "/v1/faults", 400, "bad_request", None),
     ];
     for (method, target, status, code, allow) in rows {
@@ -71,4 +73,52 @@ async fn beyond_loopback_without_a_token_it_does_not_start() {
     config.admin = "0.0.0.0:0".parse().unwrap();
     let told = meridian_origin::bind(config).await.unwrap_err().to_string();
     assert!(told.starts_with("admin 0.0.0.0:0 is beyond loopback"), "{told}");
+}
+
+/// Everything that the origin lists, and how many pages that took.
+async fn listed(origin: &Running) -> (Vec<(String, u64)>, usize) {
+    let (mut found, mut target, mut pages) = (Vec::new(), "/v1/paths".to_owned(), 0);
+    loop {
+        let answer = origin.admin("GET", &target, "").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let page: Value = serde_json::from_slice(&answer.body).unwrap();
+        pages += 1;
+        for entry in page["paths"].as_array().unwrap() {
+            let path = entry["path"].as_str().unwrap().to_owned();
+            found.push((path, entry["size"].as_u64().unwrap()));
+        }
+        let Some(next) = page["next"].as_str() else { return (found, pages) };
+        target = format!("/v1/paths?after={next}");
+    }
+}
+
+#[tokio::test]
+async fn everything_that_is_listed_is_served_with_its_size() {
+    let files: [(&str, &[u8]); 7] = [
+        ("index.html", b"1"),
+        ("docs/index.html", b"12"),
+        ("docs/a b%?#.txt", b"123"),
+        ("caf\u{e9}", b"1234"),
+        (".hidden", b"no"),
+        (".git/config", b"no"),
+        ("back\\slash", b"no"),
+    ];
+    let folder = Running::folder(&files).await;
+    std::os::unix::fs::symlink("index.html", folder.path("link")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.path("out")).unwrap();
+    std::os::unix::fs::symlink("..", folder.path("docs/up")).unwrap();
+    let csv: String = (0..2_001).map(|n| format!("{n},{n}\n")).collect();
+    let trace = Running::trace(&format!("key,size\n/q?a=%20&b,7\n{csv}")).await;
+    let sample = Running::sample().await;
+    for (origin, count, pages) in [(folder, 5, 1), (trace, 2_002, 3), (sample, 6, 1)] {
+        let (found, turned) = listed(&origin).await;
+        assert_eq!((found.len(), turned), (count, pages), "{found:?}");
+        assert!(found.is_sorted());
+        let mut client = origin.client().await;
+        for (path, size) in found {
+            let answer = client.exchange("HEAD", &path, &[]).await;
+            assert_eq!(answer.status, 200, "{path}");
+            assert_eq!(answer.field("content-length"), Some(&*size.to_string()), "{path}");
+        }
+    }
 }
