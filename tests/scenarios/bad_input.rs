@@ -141,13 +141,12 @@ async fn bytes_that_are_no_http_are_refused_and_the_edge_goes_on() {
     let origin = ScriptedOrigin::start().await;
     origin.script("/", ok("fine").header("cache-control", "max-age=60"));
     let edge = EdgeProcess::start(&origin, |_| {}).await;
-    let rows: [&[u8]; 7] = [
+    let rows: [&[u8]; 6] = [
         b"\x00\x01\x02\x03\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",                       // no Host: RFC 9112 section 3.2
+        b"GET / HTTP/1.1\r\n\r\n", // no Host: RFC 9112 section 3.2
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", // two
         b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
         b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
     ];
     for request in rows {
@@ -155,6 +154,26 @@ async fn bytes_that_are_no_http_are_refused_and_the_edge_goes_on() {
         let told = answer.is_empty() || (400..600).contains(&raw::status(&answer));
         assert!(told, "{:?}: {answer}", String::from_utf8_lossy(request));
         assert_eq!(edge.get("/").await.text(), "fine");
+    }
+}
+
+/// RFC 9112 section 6.1: refused, or read by `Transfer-Encoding` alone and the connection closed.
+#[tokio::test]
+async fn a_request_with_two_lengths_smuggles_nothing() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/", ok("fine"));
+    origin.script("/smuggled", ok("smuggled").header("cache-control", "max-age=60"));
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+                   GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let answer = raw::exchange(edge.url(), request.as_bytes(), |_| false).await;
+    assert!([200, 400].contains(&raw::status(&answer)), "{answer}");
+    assert!(!answer.contains("smuggled") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+    assert_eq!(origin.count("/smuggled"), 0);
+    for seen in origin.requests("/") {
+        let lengths = ["content-length", "transfer-encoding"].map(|name| seen.header(name));
+        assert!(lengths.iter().flatten().count() <= 1, "{lengths:?}");
     }
 }
 
