@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A decoded segment is one name: no separator, no dot segment, no control character.
-//! - Nothing that starts with a dot is served, but `.well-known` (RFC 8615).
+//! - Names that hold secrets or a project's own history are not served, wherever they stand
+//!   ([`is_hidden`]); other names that begin with a dot are files like any other.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -89,9 +90,31 @@ impl Target {
     }
 }
 
+/// Beginnings of names under which nothing is served: version control, credentials, settings of
+/// servers and shells, and Meridian's own folder, which holds a token.
+const HIDDEN: [&[u8]; 16] = [
+    b".git",
+    b".hg",
+    b".svn",
+    b".bzr",
+    b".env",
+    b".ht",
+    b".ssh",
+    b".gnupg",
+    b".aws",
+    b".kube",
+    b".docker",
+    b".npmrc",
+    b".netrc",
+    b".pgpass",
+    b".bash",
+    b".meridian",
+];
+
 /// Whether nothing is served under this name.
 pub(crate) fn is_hidden(name: &[u8]) -> bool {
-    name.starts_with(b".") && name != b".well-known"
+    let lower = name.to_ascii_lowercase(); // some file systems do not tell case apart
+    HIDDEN.iter().any(|start| lower.starts_with(start))
 }
 
 fn segments(path: &str) -> Result<Vec<Vec<u8>>, BadPath> {
@@ -129,7 +152,11 @@ mod tests {
             ("/a%20b", Ok(Some(("a b", false)))),
             ("/caf%C3%A9", Ok(Some(("café", false)))),
             ("/a..b", Ok(Some(("a..b", false)))),
-            ("/...", Ok(None)),
+            ("/...", Ok(Some(("...", false)))),
+            ("/.nojekyll", Ok(Some((".nojekyll", false)))),
+            ("/.env.local", Ok(None)),
+            ("/sub/.GIT/config", Ok(None)),
+            ("/.meridian/token", Ok(None)),
             ("/a//b", Ok(None)),
             ("//etc/passwd", Ok(None)),
             ("/.git/config", Ok(None)),

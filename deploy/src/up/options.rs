@@ -86,6 +86,7 @@ impl Options {
             (None, Some(site)) => self::site(site)?,
             (None, None) => Site::Sample,
         };
+        refuse_inside(&args.dir, &site)?;
         Ok(Self {
             regions,
             edges_per_region: args.edges.get(),
@@ -134,6 +135,29 @@ fn refuse_later(args: &UpArgs) -> Result<(), CommandError> {
         args.shield.as_ref().map(|region| format!("--shield {region}")),
     ];
     later.into_iter().flatten().next().map_or(Ok(()), |what| Err(CommandError::NotOffered(what)))
+}
+
+/// Refuses a folder of the cluster that the site would serve: a token is in it. The default name
+/// is safe, since origins serve nothing under it.
+fn refuse_inside(dir: &Path, site: &Site) -> Result<(), UpError> {
+    let Site::Folder(root) = site else { return Ok(()) };
+    // The folder may not be there yet: the nearest one above it that is tells where it will be.
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let real = dir
+        .ancestors()
+        .find_map(|above| Some(above.canonicalize().ok()?.join(dir.strip_prefix(above).ok()?)));
+    let real = real.unwrap_or(dir);
+    let Ok(inside) = real.strip_prefix(root.canonicalize().as_ref().unwrap_or(root)) else {
+        return Ok(());
+    };
+    if inside.iter().any(|name| name.as_encoded_bytes().starts_with(b".meridian")) {
+        return Ok(());
+    }
+    Err(UpError::Option(format!(
+        "--dir {} lies inside the site {}, which would publish its token: take another folder",
+        real.display(),
+        root.display()
+    )))
 }
 
 fn regions(codes: &[String]) -> Result<Vec<&'static Place>, UpError> {
@@ -265,6 +289,18 @@ mod tests {
     fn refusal(words: &[&str]) -> (String, std::process::ExitCode) {
         let error = options(words).unwrap_err();
         (error.to_string(), error.exit_code())
+    }
+
+    #[test]
+    fn a_folder_that_the_site_would_serve_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let site = Site::Folder(home.path().canonicalize().unwrap());
+        let rows = [(".meridian", true), ("a/.meridian-2/x", true), ("state", false), (".", false)];
+        for (dir, fits) in rows {
+            assert_eq!(super::refuse_inside(&home.path().join(dir), &site).is_ok(), fits, "{dir}");
+        }
+        let beside = tempfile::tempdir().unwrap();
+        assert!(super::refuse_inside(beside.path(), &site).is_ok());
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn site() -> TempDir {
         "site/a.css",
         "site/docs/index.html",
         "site/.git/config",
-        "site/.hidden",
+        "site/.htaccess",
         "site/.well-known/security.txt",
         "outside/secret",
     ] {
@@ -71,7 +71,7 @@ async fn no_path_leads_out_of_the_folder() {
         ("/in.css", "here"),
         ("/absolute.css", "here"),
         ("/.well-known/security.txt", "here"),
-        ("/.hidden", "missing"),
+        ("/.htaccess", "missing"),
         ("/.git/config", "missing"),
         ("/git/config", "missing"),
         ("/out/secret", "missing"),

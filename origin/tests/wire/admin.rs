@@ -99,7 +99,7 @@ async fn everything_that_is_listed_is_served_with_its_size() {
         ("docs/index.html", b"12"),
         ("docs/a b%?#.txt", b"123"),
         ("caf\u{e9}", b"1234"),
-        (".hidden", b"no"),
+        (".htaccess", b"no"),
         (".git/config", b"no"),
         ("back\\slash", b"no"),
     ];
