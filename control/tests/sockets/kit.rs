@@ -39,12 +39,13 @@ pub(crate) fn now() -> Instant {
 /// Waits until `condition` gives something; fails, naming `what`, when it takes too long.
 pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let start = now();
+    let mut look = tokio::time::interval(Duration::from_millis(5));
     loop {
+        look.tick().await;
         if let Some(value) = condition().await {
             return value;
         }
         assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -441,10 +442,11 @@ impl FakeEdge {
     pub(crate) fn live(&mut self, control: SocketAddr, mut sequence: u64) {
         let (name, secret) = (self.name.clone(), self.secret.clone());
         self.beating = Some(aside(async move {
+            let mut beat = tokio::time::interval(Duration::from_millis(50));
             loop {
+                beat.tick().await;
                 drop(ping(control, &name, &secret, sequence).try_send().await);
                 sequence += 1;
-                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }));
     }
