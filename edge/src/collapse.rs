@@ -8,19 +8,22 @@
 //!
 //! # Invariants
 //! - A flight always lands: when its task ends in whatever way, all who wait hear of it.
+//! - Who waits holds a [`Seat`] until they read the body or have left, so that a body is never given
+//!   up while somebody is about to read it.
 //! - A flight leaves the table after its response is in the store, so that there is no moment in
 //!   which it is in neither; who becomes leader looks into the store once more.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use http::{HeaderMap, Response, StatusCode};
 use meridian_edge_rules::stored::StoredHead;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::body::UpstreamBody;
 use crate::error::FetchError;
@@ -51,6 +54,8 @@ pub(crate) enum Landing {
     Shared(Arc<Partial>),
     /// The stored response, validated (304).
     Validated(Stored),
+    /// No fetch was needed: somebody else had stored it by then. Who waits looks into the store.
+    Stored,
     /// A response for the leader alone.
     Private,
     /// The upstream answered with a server error: the leader has the answer, the others share
@@ -63,14 +68,30 @@ pub(crate) enum Landing {
 /// One fetch in progress.
 #[derive(Debug)]
 pub(crate) struct Flight {
+    /// Tells it from others under the same key.
+    number: u64,
     landing: watch::Sender<Option<Landing>>,
     /// What only the leader gets.
     private: Mutex<Option<Response<UpstreamBody>>>,
+    /// Seats taken.
+    waiting: AtomicUsize,
+    /// A seat was left.
+    left: Notify,
 }
 
 impl Flight {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { landing: watch::Sender::new(None), private: Mutex::new(None) })
+    fn new(number: u64) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            landing: watch::Sender::new(None),
+            private: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+            left: Notify::new(),
+        })
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Tells everybody.
@@ -106,6 +127,7 @@ impl Flight {
             Some(Landing::Shared(partial)) => partial.head.vary.matches(request),
             Some(
                 Landing::Validated(_)
+                | Landing::Stored
                 | Landing::Private
                 | Landing::Refused { .. }
                 | Landing::Failed(_),
@@ -118,9 +140,46 @@ fn lost() -> Landing {
     Landing::Failed(Arc::new(FetchError::ProxyInternalError))
 }
 
+/// A place among those who wait for a flight, the leader's client included. It is kept until the
+/// answer is taken.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Flight>);
+
+impl Seat {
+    fn on(flight: &Arc<Flight>) -> Self {
+        flight.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(flight))
+    }
+}
+
+impl Deref for Seat {
+    type Target = Flight;
+
+    fn deref(&self) -> &Flight {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.0.left.notify_one(); // kept for the pump if it does not wait for it now
+    }
+}
+
+/// Who wants the body of a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Clients: when the last has left, only as much goes on as is worth it.
+    ByClients,
+    /// The store, in the background: all of it.
+    ByStore,
+}
+
 /// A leader's hold on its flight: when it is gone, the flight has landed and left the table.
 pub(crate) struct Lead {
     pub(crate) flight: Arc<Flight>,
+    pub(crate) wanted: Wanted,
     key: CacheKey,
     collapse: Arc<Collapse>,
 }
@@ -130,9 +189,22 @@ impl Lead {
         &self.key
     }
 
-    /// Whether nobody waits for the landing: only this lead and the table know the flight.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        Arc::strong_count(&self.flight) <= 2
+    /// A seat for the leader's own client.
+    pub(crate) fn seat(&self) -> Seat {
+        Seat::on(&self.flight)
+    }
+
+    /// Whether somebody has a seat still. To be asked before whether somebody reads: who leaves
+    /// their seat reads by then, or never will.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.flight.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Waits until somebody has left their seat since this was last asked.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn seat_left(&self) {
+        self.flight.left.notified().await;
     }
 }
 
@@ -154,7 +226,7 @@ pub(crate) enum Role {
     /// It fetches.
     Leader(Lead),
     /// Somebody fetches already.
-    Follower(Arc<Flight>),
+    Follower(Seat),
     /// Each for itself.
     Apart,
 }
@@ -164,6 +236,8 @@ pub(crate) struct Collapse {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     flights: AtomicU64,
+    /// The number of the next flight.
+    next: AtomicU64,
 }
 
 #[derive(Default)]
@@ -175,7 +249,12 @@ struct Shard {
 impl Collapse {
     pub(crate) fn new() -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Arc::new(Self { shards, hasher: RandomState::default(), flights: AtomicU64::new(0) })
+        Arc::new(Self {
+            shards,
+            hasher: RandomState::default(),
+            flights: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+        })
     }
 
     fn shard(&self, key: &CacheKey) -> MutexGuard<'_, Shard> {
@@ -184,13 +263,13 @@ impl Collapse {
         shard.expect("there is at least one shard").lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins a fetch for `key` that suits `request`, or begins one. `tried` are flights that this
-    /// request has waited for in vain.
+    /// Joins a fetch for `key` that suits `request`, or begins one. `tried` are the numbers of the
+    /// flights that this request has waited for in vain.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: &CacheKey,
         request: &HeaderMap,
-        tried: &[Arc<Flight>],
+        tried: &[u64],
         now: Instant,
     ) -> Role {
         let mut shard = self.shard(key);
@@ -198,15 +277,16 @@ impl Collapse {
             return Role::Apart;
         }
         let flights = shard.flights.entry(key.clone()).or_default();
-        let is_new = |flight: &&Arc<Flight>| !tried.iter().any(|t| Arc::ptr_eq(t, flight));
+        let is_new = |flight: &&Arc<Flight>| !tried.contains(&flight.number);
         if let Some(flight) = flights.iter().filter(is_new).find(|flight| flight.suits(request)) {
-            return Role::Follower(Arc::clone(flight));
+            return Role::Follower(Seat::on(flight));
         }
-        let flight = Flight::new();
+        let flight = Flight::new(self.next.fetch_add(1, Ordering::Relaxed));
         flights.push(Arc::clone(&flight));
         drop(shard);
         self.flights.fetch_add(1, Ordering::Relaxed);
-        Role::Leader(Lead { flight, key: key.clone(), collapse: Arc::clone(self) })
+        let (key, collapse) = (key.clone(), Arc::clone(self));
+        Role::Leader(Lead { flight, wanted: Wanted::ByClients, key, collapse })
     }
 
     fn remove(&self, key: &CacheKey, flight: &Arc<Flight>) {
@@ -248,5 +328,64 @@ impl Collapse {
     /// Fetches in progress.
     pub(crate) fn flights(&self) -> u64 {
         self.flights.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "any point in time will do")]
+    fn join(collapse: &Arc<Collapse>, tried: &[u64]) -> Role {
+        collapse.join(&CacheKey::from("k"), &HeaderMap::new(), tried, Instant::now())
+    }
+
+    fn lead(role: Role) -> Lead {
+        match role {
+            Role::Leader(lead) => lead,
+            Role::Follower(_) | Role::Apart => panic!("it should lead"),
+        }
+    }
+
+    fn seat(role: Role) -> Seat {
+        match role {
+            Role::Follower(seat) => seat,
+            Role::Leader(_) | Role::Apart => panic!("it should follow"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lead_that_is_gone_has_landed_and_left_the_table() {
+        let collapse = Collapse::new();
+        let first = lead(join(&collapse, &[]));
+        let follower = seat(join(&collapse, &[]));
+        drop(first);
+        assert!(matches!(follower.landed().await, Landing::Failed(_)));
+        assert_eq!(collapse.flights(), 0);
+        lead(join(&collapse, &[]));
+    }
+
+    #[tokio::test]
+    async fn followers_of_a_lead_that_found_it_stored_are_told_to_look_there() {
+        let collapse = Collapse::new();
+        let first = lead(join(&collapse, &[]));
+        let follower = seat(join(&collapse, &[]));
+        first.flight.land(Landing::Stored);
+        drop(first);
+        assert!(matches!(follower.landed().await, Landing::Stored));
+    }
+
+    #[test]
+    fn a_flight_is_awaited_until_the_last_seat_is_left() {
+        let collapse = Collapse::new();
+        let first = lead(join(&collapse, &[]));
+        assert!(!first.is_awaited());
+        let (own, follower) = (first.seat(), seat(join(&collapse, &[])));
+        drop(own);
+        assert!(first.is_awaited());
+        let number = follower.number();
+        drop(follower);
+        assert!(!first.is_awaited());
+        lead(join(&collapse, &[number])); // who has tried it in vain does not follow it again
     }
 }

@@ -4,6 +4,7 @@
 //! client that began it and always lands its flight. Nothing here answers clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
@@ -16,7 +17,7 @@ use tracing::debug;
 
 use crate::asked::Asked;
 use crate::body::UpstreamBody;
-use crate::collapse::{Landing, Lead, Partial};
+use crate::collapse::{Landing, Lead, Partial, Wanted};
 use crate::core::Core;
 use crate::error::{BodyError, FetchError};
 use crate::flow::{Flow, Pushed};
@@ -164,7 +165,9 @@ pub(crate) async fn lead(
             };
         }
     };
-    bring_in(&core, &site, &lead, storable, body, &times).await;
+    let leftover =
+        Leftover { bytes: core.edge.cache.finish_abandoned.get(), time: upstream.limits.total };
+    bring_in(&core, &site, &lead, storable, body, &times, leftover).await;
 }
 
 /// Whether a body of the length that was announced may be kept.
@@ -233,6 +236,15 @@ fn set_length(fields: &mut HeaderMap, length: u64) {
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
 }
 
+/// How much of a body is still brought in for the store alone, once the last client has left.
+#[derive(Debug, Clone, Copy)]
+struct Leftover {
+    /// `cache.finish_abandoned`.
+    bytes: u64,
+    /// As long as an answer may take to begin.
+    time: Duration,
+}
+
 /// Brings the body in while others read it, and stores it when it is whole.
 async fn bring_in(
     core: &Core,
@@ -241,46 +253,87 @@ async fn bring_in(
     mut head: StoredHead,
     body: UpstreamBody,
     times: &Exchange,
+    leftover: Leftover,
 ) {
     let edge = &core.edge;
     let surrogate = prepare(core, site, &mut head, times);
     let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
+    let _ending = Ending(&flow);
     let length = body.size_hint().exact();
     let partial = Arc::new(Partial { head, flow: Arc::clone(&flow), length });
     edge.collapse.bring_together(lead.key());
     lead.flight.land(Landing::Shared(Arc::clone(&partial)));
 
-    let ended = pump(lead, body, &flow, length, edge.cache.finish_abandoned.get()).await;
+    let ended = pump(core, lead, body, &flow, length, leftover).await;
     match (ended, flow.whole()) {
         (Ok(()), Some(chunks)) => {
             let body = StoredBody::compact(&chunks);
             let mut head = partial.head.clone();
             set_length(&mut head.headers, body.len());
+            flow.hand_over(body.pieces());
             edge.store.insert(lead.key(), &Stored::new(head, surrogate, body));
         }
-        (Ok(()), None) => edge.collapse.keep_apart(lead.key(), core.now().mono),
+        // Too large, and so it will be for whoever asks next; want of room passes.
+        (Ok(()), None) if flow.received() > edge.cache.max_body.get() => {
+            edge.collapse.keep_apart(lead.key(), core.now().mono);
+        }
+        (Ok(()), None) => {}
         (Err(error), _) => debug!(%error, key = %lead.key(), "a body did not arrive whole"),
     }
     // Only now do the readers see the end: who asks again after it finds the response stored.
     flow.end(ended);
 }
 
+/// Ends a flow whose task is gone before it could: readers must not wait for ever.
+struct Ending<'a>(&'a Flow);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end(Err(BodyError::Incomplete)); // the first end counts
+    }
+}
+
 async fn pump(
+    core: &Core,
     lead: &Lead,
     mut body: UpstreamBody,
     flow: &Flow,
     length: Option<u64>,
-    finish_abandoned: u64,
+    leftover: Leftover,
 ) -> Result<(), BodyError> {
+    // When the last client left, and how much had come by then.
+    let mut left = None;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if flow.push(data) == Pushed::Spilled && !flow.room().await {
+        if flow.push(data) == Pushed::Spilled && !room(lead, flow).await {
             return Err(BodyError::Abandoned);
         }
-        let missing = length.unwrap_or(0).saturating_sub(flow.received());
-        if missing > finish_abandoned && lead.is_abandoned() && flow.readers() == 0 {
+        if lead.wanted == Wanted::ByStore || lead.is_awaited() || flow.readers() > 0 {
+            left = None;
+            continue;
+        }
+        let (now, received) = (core.now().mono, flow.received());
+        let (since, by_then) = *left.get_or_insert((now, received));
+        let goes_on = match length {
+            Some(length) => length.saturating_sub(received) <= leftover.bytes,
+            None => received - by_then <= leftover.bytes,
+        };
+        let in_time = now.saturating_duration_since(since) <= leftover.time;
+        if !(goes_on && in_time) && flow.abandon() {
             return Err(BodyError::Abandoned);
         }
     }
     Ok(())
+}
+
+/// Waits for room in a spilled flow. `false`: nobody reads it, and nobody is about to.
+async fn room(lead: &Lead, flow: &Flow) -> bool {
+    while !flow.room().await {
+        if lead.is_awaited() {
+            lead.seat_left().await;
+        } else if flow.abandon() {
+            return false;
+        }
+    }
+    true
 }

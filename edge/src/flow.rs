@@ -8,7 +8,9 @@
 //!
 //! # Invariants
 //! - A reader sees every byte exactly once and in order, then the end or the error.
-//! - Memory of a spilled flow is bounded by [`WINDOW`] plus one push.
+//! - What a spilled flow takes in beyond what it held when it spilled is bounded by [`WINDOW`] plus
+//!   one push.
+//! - A reader that waits has one waker here, however often it is polled.
 //! - The lock is held for a few instructions and never across an await.
 
 use std::collections::VecDeque;
@@ -76,11 +78,18 @@ struct State {
     accounted: u64,
     spilled: bool,
     end: Option<Result<(), BodyError>>,
-    /// For each reader the number of the chunk that it wants next.
-    readers: Vec<Option<u64>>,
+    readers: Vec<Option<Position>>,
     live: usize,
-    waiting: Vec<Waker>,
     pump: Option<Waker>,
+}
+
+/// Where a reader is.
+#[derive(Debug, Default)]
+struct Position {
+    /// The number of the chunk that it wants next.
+    next: u64,
+    /// Set while it waits for that chunk.
+    waker: Option<Waker>,
 }
 
 /// What became of a push.
@@ -156,6 +165,43 @@ impl Flow {
         self.lock().live
     }
 
+    /// Ends the body for want of readers; `false` if somebody reads it. Nobody can join any more:
+    /// who comes too late finds no first byte and fetches anew.
+    pub(crate) fn abandon(&self) -> bool {
+        let mut state = self.lock();
+        if state.live == 0 {
+            state.end.get_or_insert(Err(BodyError::Abandoned));
+        }
+        state.live == 0
+    }
+
+    /// Lets the readers of a kept flow go on with `stored`, the same bytes in the memory of the
+    /// store, so that a slow one holds nothing of the bound of bodies in flight any more.
+    pub(crate) fn hand_over(&self, stored: &[Bytes]) {
+        let mut state = self.lock();
+        if state.spilled {
+            return;
+        }
+        let mut stored = stored.iter();
+        let mut piece = Bytes::new();
+        for chunk in &mut state.chunks {
+            let mut wanted = chunk.len();
+            while wanted > piece.len() {
+                wanted -= piece.len();
+                let Some(next) = stored.next() else { return };
+                piece = next.clone();
+            }
+            let rest = piece.split_off(wanted);
+            if piece.len() == chunk.len() {
+                *chunk = piece; // else it lies across two pieces, and keeps its own memory
+            }
+            piece = rest;
+        }
+        let accounted = std::mem::take(&mut state.accounted);
+        drop(state);
+        self.in_flight.give_back(accounted);
+    }
+
     /// Everything that was pushed, if all of it is still there.
     pub(crate) fn whole(&self) -> Option<Vec<Bytes>> {
         let state = self.lock();
@@ -167,10 +213,13 @@ impl Flow {
         self.lock().received
     }
 
-    /// A reader from the first byte; `None` if the first byte is gone.
+    /// A reader from the first byte; `None` if the first byte is gone, or the rest will not come
+    /// because nobody wanted it.
     pub(crate) fn read(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.lock();
-        if state.base > 0 || (state.spilled && state.live > 0 && state.received > 0) {
+        let is_abandoned = state.end == Some(Err(BodyError::Abandoned));
+        let is_taken = state.spilled && state.live > 0 && state.received > 0;
+        if state.base > 0 || is_abandoned || is_taken {
             return None;
         }
         let slot = match state.readers.iter().position(Option::is_none) {
@@ -181,7 +230,7 @@ impl Flow {
             }
         };
         if let Some(position) = state.readers.get_mut(slot) {
-            *position = Some(0);
+            *position = Some(Position::default());
         }
         state.live += 1;
         drop(state);
@@ -202,7 +251,7 @@ impl State {
         if !self.spilled {
             return;
         }
-        let slowest = self.readers.iter().flatten().min().copied();
+        let slowest = self.readers.iter().flatten().map(|position| position.next).min();
         let Some(slowest) = slowest else { return };
         while self.base < slowest {
             let Some(chunk) = self.chunks.pop_front() else { break };
@@ -217,7 +266,8 @@ impl State {
 
 /// Wakes all readers, without the lock.
 fn wake(mut state: MutexGuard<'_, State>) {
-    let waiting = std::mem::take(&mut state.waiting);
+    let readers = state.readers.iter_mut().flatten();
+    let waiting: Vec<Waker> = readers.filter_map(|position| position.waker.take()).collect();
     drop(state);
     for waker in waiting {
         waker.wake();
@@ -243,7 +293,7 @@ impl Reader {
         if let Some(chunk) = state.chunks.get(at).cloned() {
             self.next += 1;
             if let Some(position) = state.readers.get_mut(self.slot) {
-                *position = Some(self.next);
+                *position = Some(Position { next: self.next, waker: None });
             }
             let pump = if state.spilled { state.pump.take() } else { None };
             drop(state);
@@ -256,7 +306,9 @@ impl Reader {
             Some(Ok(())) => Poll::Ready(None),
             Some(Err(error)) => Poll::Ready(Some(Err(error))),
             None => {
-                state.waiting.push(context.waker().clone());
+                if let Some(Some(position)) = state.readers.get_mut(self.slot) {
+                    position.waker = Some(context.waker().clone());
+                }
                 Poll::Pending
             }
         }
@@ -360,6 +412,67 @@ mod tests {
         assert!(flow.poll_room(&mut context).is_pending());
         drop(slow);
         assert_eq!(flow.poll_room(&mut context), Poll::Ready(false), "nobody reads any more");
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_is_given_up_for_good_and_one_that_is_read_is_not() {
+        let (_bound, flow) = flow(100, 100);
+        let mut reader = flow.read().unwrap();
+        assert!(!flow.abandon(), "somebody reads it");
+        flow.push(Bytes::from_static(b"one"));
+        assert_eq!(next(&mut reader), chunk("one"));
+        drop(reader);
+        assert!(flow.abandon());
+        assert!(flow.read().is_none(), "who comes now would get half of it");
+    }
+
+    #[test]
+    fn a_reader_that_is_polled_often_has_one_waker() {
+        struct Counting(AtomicU64);
+        impl std::task::Wake for Counting {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (_bound, flow) = flow(100, 100);
+        let mut reader = flow.read().unwrap();
+        let counting = Arc::new(Counting(AtomicU64::new(0)));
+        let waker = Waker::from(Arc::clone(&counting));
+        for _ in 0..1000 {
+            assert!(reader.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!(Arc::strong_count(&counting), 3, "here, in `waker`, and once in the flow");
+        flow.push(Bytes::from_static(b"one"));
+        assert_eq!(counting.0.load(Ordering::Relaxed), 1);
+        assert_eq!(next(&mut reader), chunk("one"));
+    }
+
+    #[test]
+    fn what_is_stored_is_read_from_the_store_and_leaves_the_bound() {
+        let parts: [&'static [u8]; 6] = [b"ab", b"cde", b"", b"f", b"ghijk", b"l"];
+        for pieces in [&[12][..], &[4, 4, 4], &[2, 4, 5, 1], &[1; 12]] {
+            let (bound, flow) = flow(100, 100);
+            let mut early = flow.read().unwrap();
+            let mut late = flow.read().unwrap();
+            for part in parts {
+                flow.push(Bytes::from_static(part));
+            }
+            assert_eq!(next(&mut early), chunk("ab"));
+            let mut whole = Bytes::from(parts.concat());
+            let stored: Vec<Bytes> = pieces.iter().map(|len| whole.split_to(*len)).collect();
+            assert_eq!(bound.used(), 12);
+            flow.hand_over(&stored);
+            flow.end(Ok(()));
+            assert_eq!(bound.used(), 0);
+            for (reader, from) in [(&mut early, 1), (&mut late, 0)] {
+                for part in &parts[from..] {
+                    assert_eq!(next(reader), Poll::Ready(Some(Ok(Bytes::from_static(part)))));
+                }
+                assert_eq!(next(reader), Poll::Ready(None));
+            }
+            drop((early, late, flow));
+            assert_eq!(bound.used(), 0, "given back once");
+        }
     }
 
     proptest::proptest! {

@@ -23,7 +23,7 @@ use crate::accept::Handler;
 use crate::access::Line;
 use crate::asked::Asked;
 use crate::body::Body;
-use crate::collapse::{Flight, Landing, Role};
+use crate::collapse::{Flight, Landing, Role, Wanted};
 use crate::connection::{Connection, Overdue};
 use crate::core::Core;
 use crate::error::FetchError;
@@ -325,37 +325,56 @@ async fn join(
     let why = forward.why;
     let mut tried = Vec::new();
     while tried.len() < MAX_FLIGHTS {
-        let now = core.now();
-        let (flight, leads) = match core.edge.collapse.join(key, &asked.headers, &tried, now.mono) {
+        let now = core.now().mono;
+        let (seat, leads) = match core.edge.collapse.join(key, &asked.headers, &tried, now) {
             Role::Apart => break,
-            Role::Follower(flight) => (flight, false),
+            Role::Follower(seat) => (seat, false),
             Role::Leader(lead) => {
                 // Somebody may have stored it between the lookup and now.
-                let view = RequestView { method: &asked.method, headers: &asked.headers };
-                let found = core.edge.store.lookup(key.as_str(), &asked.headers);
-                match decide(&view, found, &site.policy, now) {
-                    Decision::Serve { stored, age, ttl, .. } => {
-                        return hit(core, site, &view, &stored, age, ttl);
+                match stored_meanwhile(core, site, key, asked) {
+                    Ok(response) => {
+                        lead.flight.land(Landing::Stored);
+                        return response;
                     }
-                    Decision::Forward(again) => forward = again,
-                    Decision::Unsatisfiable => {}
+                    Err(again) => forward = again.unwrap_or(forward),
                 }
-                let flight = Arc::clone(&lead.flight);
+                let seat = lead.seat();
                 let (core_, site_, asked_) =
                     (Arc::clone(core), Arc::clone(site), Arc::clone(asked));
                 let fetching = fetch::lead(core_, site_, asked_, lead, forward.clone());
                 drop(core.tasks.spawn(fetching));
-                (flight, true)
+                (seat, true)
             }
         };
-        let landing = flight.landed().await;
-        let waiter = Waiter { core, site, asked, forward: &forward, leads };
-        if let Some(response) = waiter.land(&flight, landing) {
+        let landing = seat.landed().await;
+        if matches!(landing, Landing::Stored)
+            && let Ok(response) = stored_meanwhile(core, site, key, asked)
+        {
             return response;
         }
-        tried.push(flight);
+        let waiter = Waiter { core, site, asked, forward: &forward, leads };
+        if let Some(response) = waiter.land(&seat, landing) {
+            return response;
+        }
+        tried.push(seat.number());
     }
     pass(core, site, asked, RequestBody::Empty, why).await
+}
+
+/// From the store after all; else how to ask upstream by now.
+fn stored_meanwhile(
+    core: &Core,
+    site: &Site,
+    key: &CacheKey,
+    asked: &Asked,
+) -> Result<Response<Body>, Option<Forward<Stored>>> {
+    let view = RequestView { method: &asked.method, headers: &asked.headers };
+    let found = core.edge.store.lookup(key.as_str(), &asked.headers);
+    match decide(&view, found, &site.policy, core.now()) {
+        Decision::Serve { stored, age, ttl, .. } => Ok(hit(core, site, &view, &stored, age, ttl)),
+        Decision::Forward(again) => Err(Some(again)),
+        Decision::Unsatisfiable => Err(None),
+    }
 }
 
 /// Refreshes what was just served stale (RFC 5861 §3), unless somebody does already or too many
@@ -372,7 +391,8 @@ fn in_background(
     let (head, _empty) = request.into_parts();
     let asked = Arc::new(Asked::new(Method::GET, &head.uri, head.headers, peer));
     let role = core.edge.collapse.join(&key, &asked.headers, &[], core.now().mono);
-    let Role::Leader(lead) = role else { return };
+    let Role::Leader(mut lead) = role else { return };
+    lead.wanted = Wanted::ByStore;
     let fetching = fetch::lead(Arc::clone(core), Arc::clone(site), asked, lead, forward);
     drop(core.tasks.spawn(async move {
         fetching.await;
@@ -434,6 +454,7 @@ impl Waiter<'_> {
                 let response = respond::from_stored(&self.asking(), &stored, age, &status);
                 Some(self.counted(response))
             }
+            Landing::Stored => None,
             Landing::Private => self.own(flight),
             Landing::Refused { upstream, status } => {
                 if let Some(stale) = self.stale(Failure::ServerError, Some(status), None) {

@@ -127,15 +127,19 @@ impl StoredBody {
         }
     }
 
+    /// All of it.
+    pub(crate) fn pieces(&self) -> &[Bytes] {
+        match self {
+            Self::One(bytes) => std::slice::from_ref(bytes),
+            Self::Many { pieces, .. } => pieces,
+        }
+    }
+
     /// The bytes of `range`, which must lie within the body.
     pub(crate) fn slice(&self, range: ByteRange) -> VecDeque<Bytes> {
         let mut out = VecDeque::new();
-        let pieces = match self {
-            Self::One(bytes) => std::slice::from_ref(bytes),
-            Self::Many { pieces, .. } => pieces,
-        };
         let mut start = 0_u64;
-        for piece in pieces {
+        for piece in self.pieces() {
             let end = start + piece.len() as u64;
             let from = range.first.clamp(start, end) - start;
             let to = (range.last + 1).clamp(start, end) - start;

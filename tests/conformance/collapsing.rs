@@ -168,3 +168,35 @@ async fn a_body_too_large_for_the_store_still_reaches_all_who_read_it() {
     let store = Client::get(&format!("{}/v1/store", edge.admin())).await.json();
     assert_eq!((&store["urls"], &store["in_flight_bytes"]), (&0.into(), &0.into()));
 }
+
+#[tokio::test]
+async fn bodies_that_find_no_room_while_they_arrive_pass_through_whole_and_unstored() {
+    const ROOM: usize = 64 << 10;
+    let origin = ScriptedOrigin::start().await;
+    let (held, open) = (Gate::closed(), Gate::closed());
+    open.open();
+    let answer = |body: Vec<u8>| ok(body).header("cache-control", "max-age=60");
+    origin.script("/held", answer(vec![b'x'; ROOM]).then_behind(&held, ""));
+    // Its length is unknown beforehand, so that only its bytes tell.
+    origin.script("/a", answer(vec![b'x'; 5 * ROOM]).then_behind(&open, "end"));
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.cache.in_flight = meridian_config::units::ByteSize::kib(64);
+    })
+    .await;
+    let holding = crowd(&edge, "/held", 1);
+    eventually("there is no room", PATIENCE, async || {
+        (edge.metric("edge_in_flight_bytes").await == ROOM as f64).then_some(())
+    })
+    .await;
+    for round in 1..=10 {
+        let reply = edge.get("/a").await;
+        assert_eq!(reply.body.len(), 5 * ROOM + 3, "round {round}");
+        assert_eq!(origin.count("/a"), round);
+    }
+    held.open();
+    assert_eq!(holding.join_all().await[0].body.len(), ROOM);
+    edge.get("/a").await;
+    let again = edge.get("/held").await;
+    assert!(again.cache_status().starts_with("fra-1; hit"), "{}", again.cache_status());
+    assert_eq!(edge.metric("edge_in_flight_bytes").await, 0.0);
+}
