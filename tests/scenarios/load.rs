@@ -54,6 +54,31 @@ async fn with_room_for_everything_the_misses_are_the_distinct_keys() {
     assert_eq!(warm.total.bytes, report.total.bytes);
 }
 
+/// A day of a real web server, if `MERIDIAN_TRACES` names a folder that has it.
+#[tokio::test]
+async fn a_real_trace_over_three_regions_measures_as_it_must() {
+    let name = "nasa_1995-08-01.csv";
+    let folder = std::env::var_os("MERIDIAN_TRACES").map(std::path::PathBuf::from);
+    let Some(file) = folder.map(|folder| folder.join(name)).filter(|file| file.is_file()) else {
+        println!("skipped: MERIDIAN_TRACES names no folder with {name}");
+        return;
+    };
+    let file = file.to_str().unwrap();
+    let cluster = Cluster::start(&["--trace", file, "--regions", "iad,fra,nrt"]).await;
+
+    let report = load(&cluster, &["--trace", file]).await;
+
+    assert_eq!((report.total.requests, report.total.failed()), (30_286, 0), "{report:?}");
+    assert_eq!(report.total.bytes, 553_347_136);
+    for region in &report.regions {
+        // 256 MiB hold the 109 MB of all objects: what misses is what was never seen.
+        assert_eq!(region.figures.origin_requests, Some(region.figures.distinct), "{region:?}");
+    }
+    assert_eq!(report.total.origin_requests, Some(cluster.origin_requests(None).await));
+    let (measured, claimed) = (report.total.hit_ratio, report.total.claimed_hit_ratio);
+    assert!((measured.unwrap() - claimed.unwrap()).abs() < 1e-9, "{measured:?} {claimed:?}");
+}
+
 #[tokio::test]
 async fn without_options_it_asks_for_what_the_origin_lists() {
     let cluster = Cluster::start(&["--regions", "fra,iad"]).await;

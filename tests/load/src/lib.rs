@@ -5,10 +5,10 @@
 //! - [`options`] what a run is made of; [`endpoint`], [`sizes`], [`spread`] values in it
 //! - [`catalogue`] which objects there are: the trace file that an origin serves them from, and
 //!   the list of what a running origin serves
-//! - [`trace`] reads request traces; [`workload`] makes the stream of requests; [`feed`] hands it
-//!   to the connections of each region
-//! - [`client`] one connection; [`cache_status`] what an answer claims; [`tally`] counts
-//! - [`counts`] what the origin counted; [`run`](mod@run) the whole run
+//! - [`trace`] reads request traces; `place` chooses region and edge; `workload` makes the stream of
+//!   requests; `feed` hands it to the connections of each region
+//! - `client` one connection; [`cache_status`] what an answer claims; `tally` counts
+//! - `counts` what the origin counted; [`run`](mod@run) the whole run
 //! - [`report`] the figures; [`table`] the figures for people
 //!
 //! Absent on purpose: a schedule of arrivals (this loop is closed: latencies are those of a client
@@ -32,6 +32,7 @@ pub mod endpoint;
 pub mod error;
 mod feed;
 pub mod options;
+mod place;
 pub mod report;
 pub mod run;
 pub mod sizes;

@@ -15,8 +15,8 @@ use rand_distr::{Distribution, Zipf};
 
 use crate::error::LoadError;
 use crate::options::{Listed, Objects, Options, Workload, ZIPF_REQUESTS};
+use crate::place::{Spread, hash};
 use crate::sizes::Sizes;
-use crate::spread::{Spread, hash};
 use crate::trace::{Reader, Row, TraceError, path_of};
 
 /// One request to be sent.
