@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use meridian_config::units::HumanDuration;
 use meridian_tests::client::{Client, get};
+use meridian_tests::cluster::address;
 use meridian_tests::edge::EdgeProcess;
 use meridian_tests::origin::{Gate, ScriptedOrigin, ok};
 use meridian_tests::process::Signal;
@@ -13,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 fn authority(edge: &EdgeProcess) -> &str {
-    edge.url().strip_prefix("http://").unwrap()
+    address(edge.url())
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ async fn reused(edge: &EdgeProcess, origin: &ScriptedOrigin, path: &str) -> bool
 async fn what_says_how_long_it_is_fresh_is_reused_and_what_forbids_it_is_not() {
     let origin = ScriptedOrigin::start().await;
     let edge = EdgeProcess::start(&origin, |_| {}).await;
-    let rows: [(&str, &[(&str, &str)], bool); 12] = [
+    type Fields = &'static [(&'static str, &'static str)];
+    let rows: [(&str, Fields, bool); 12] = [
         ("/max-age", &[("cache-control", "max-age=60")], true),
         ("/s-maxage", &[("cache-control", "max-age=0, s-maxage=60")], true),
         ("/zero", &[("cache-control", "max-age=0")], false),
