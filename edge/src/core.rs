@@ -54,6 +54,17 @@ impl Edge {
         fields.append(header::VIA, self.via.clone());
     }
 
+    /// Takes this edge's own last entry out of `Via` again.
+    pub(crate) fn remove_via(&self, fields: &mut HeaderMap) {
+        let mut lines: Vec<HeaderValue> = fields.get_all(header::VIA).iter().cloned().collect();
+        if lines.pop_if(|last| *last == self.via).is_some() {
+            fields.remove(header::VIA);
+            for line in lines {
+                fields.append(header::VIA, line);
+            }
+        }
+    }
+
     /// The member that this process adds to `CDN-Loop` (RFC 8586).
     pub(crate) fn loop_member(name: &str, instance: u64) -> HeaderValue {
         let mut text = String::with_capacity(32);

@@ -32,6 +32,12 @@ pub(crate) enum FetchError {
     /// Every place to this origin is taken, and every place in its queue too.
     #[error("{upstream} has {limit} requests in flight and its queue is full")]
     ConnectionLimitReached { upstream: String, limit: u32 },
+    /// What came is no answer to what was asked.
+    #[error("{upstream} broke the protocol: {reason}")]
+    HttpProtocolError { upstream: String, reason: &'static str },
+    /// The request's body turned out larger than `accept.body_size` on its way.
+    #[error("the request body is larger than {limit} bytes")]
+    RequestTooLarge { limit: u64 },
     /// The request could not be written for the next hop.
     #[error("the request cannot be sent on: {reason}")]
     HttpRequestError { reason: &'static str },
@@ -53,20 +59,22 @@ impl FetchError {
             Self::ConnectionTerminated { .. } => "connection_terminated",
             Self::HttpResponseTimeout { .. } => "http_response_timeout",
             Self::ConnectionLimitReached { .. } => "connection_limit_reached",
-            Self::HttpRequestError { .. } => "http_request_error",
+            Self::HttpProtocolError { .. } => "http_protocol_error",
+            Self::RequestTooLarge { .. } | Self::HttpRequestError { .. } => "http_request_error",
             Self::SharedFailure { .. } => "http_response_status",
             Self::ProxyInternalError => "proxy_internal_error",
         }
     }
 
     /// Every token, for metrics that are exported from zero.
-    pub(crate) const TOKENS: [&'static str; 9] = [
+    pub(crate) const TOKENS: [&'static str; 10] = [
         "connection_timeout",
         "connection_refused",
         "dns_error",
         "connection_terminated",
         "http_response_timeout",
         "connection_limit_reached",
+        "http_protocol_error",
         "http_request_error",
         "http_response_status",
         "proxy_internal_error",
@@ -82,12 +90,19 @@ impl FetchError {
             Self::ConnectionLimitReached { .. } | Self::ProxyInternalError => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HttpRequestError { .. } => StatusCode::BAD_REQUEST,
             Self::SharedFailure { status, .. } => *status,
             Self::ConnectionRefused { .. }
             | Self::DnsError { .. }
+            | Self::HttpProtocolError { .. }
             | Self::ConnectionTerminated { .. } => StatusCode::BAD_GATEWAY,
         }
+    }
+
+    /// Whether the client's request is to blame, and not the next hop.
+    pub(crate) const fn is_of_client(&self) -> bool {
+        matches!(self, Self::RequestTooLarge { .. } | Self::HttpRequestError { .. })
     }
 
     /// Whether the next hop certainly saw nothing of the request, so that another may get it.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use meridian_edge_rules::decide::Forward;
@@ -106,6 +106,14 @@ async fn ask_one(
     let (response, lease) =
         exchange(upstream, core.index, place, request, deadline, &core.tasks).await?;
     let (mut head, body) = response.into_parts();
+    if head.status.is_informational() {
+        let reason = "it switched protocols unasked";
+        return Err(FetchError::HttpProtocolError { upstream: upstream.name.clone(), reason });
+    }
+    head.version = Version::HTTP_11; // ours, whatever the origin speaks (RFC 9110 §2.5)
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        head.headers.remove(header::CONTENT_LENGTH); // overridden (RFC 9112 §6.3)
+    }
     remove_hop_by_hop(&mut head.headers);
     let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
     Ok(Response::from_parts(head, body))
@@ -121,7 +129,7 @@ pub(crate) async fn lead(
 ) {
     // The stamp of the purge epochs is taken here, before the request leaves.
     let sent = core.now();
-    let validate = forward.validate.filter(|_| asked.method == http::Method::GET);
+    let mut validate = forward.validate.filter(|_| asked.method == http::Method::GET);
     let purpose = validate
         .as_ref()
         .map_or(Purpose::Store, |stored| Purpose::Validate(&stored.head().validators));
@@ -131,6 +139,7 @@ pub(crate) async fn lead(
         && !stored.head().validators.confirmed_by(response.headers())
     {
         // It speaks of another representation than the stored one: ask without conditions.
+        validate = None;
         answered = ask(&core, &site, &asked, RequestBody::Empty, Purpose::Store).await;
     }
     let answered = match answered {
@@ -141,9 +150,12 @@ pub(crate) async fn lead(
     let Answered { response, upstream } = answered;
     let (head, body) = response.into_parts();
 
-    if head.status == StatusCode::NOT_MODIFIED
-        && let Some(stored) = &validate
-    {
+    if head.status == StatusCode::NOT_MODIFIED {
+        let Some(stored) = &validate else {
+            let (upstream, reason) = (upstream.name.clone(), "304 to a request without conditions");
+            let error = FetchError::HttpProtocolError { upstream, reason };
+            return lead.flight.land(Landing::Failed(Arc::new(error)));
+        };
         let stored = freshened(&core, &site, stored, &head.headers, &times);
         core.edge.store.insert(lead.key(), &stored);
         return lead.flight.land(Landing::Validated(stored));
@@ -185,11 +197,18 @@ fn freshened(
     not_modified: &HeaderMap,
     times: &Exchange,
 ) -> Stored {
-    let mut head = stored.head().freshened(not_modified, &site.policy, times);
-    let mut surrogate = prepare(core, site, &mut head, times);
-    if surrogate.is_empty() {
-        surrogate = stored.surrogate().clone();
+    // As it came from upstream: what instructs surrogates governs on where the 304 says nothing of
+    // it, and this edge is in `Via` once.
+    let mut before = stored.head().clone();
+    for name in stored.surrogate().keys() {
+        before.headers.remove(name);
+        for value in stored.surrogate().get_all(name) {
+            before.headers.append(name.clone(), value.clone());
+        }
     }
+    core.edge.remove_via(&mut before.headers);
+    let mut head = before.freshened(not_modified, &site.policy, times);
+    let surrogate = prepare(core, site, &mut head, times);
     set_length(&mut head.headers, stored.body().len());
     Stored::new(head, surrogate, stored.body().clone())
 }

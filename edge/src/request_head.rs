@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Version};
-use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
 use meridian_edge_rules::validate::Validators;
 use meridian_edge_rules::vary::Codings;
 
@@ -78,11 +77,11 @@ pub(crate) fn request_head(
     purpose: Purpose<'_>,
 ) -> Result<Request<RequestBody>, FetchError> {
     let mut fields = asked.headers.clone();
-    remove_hop_by_hop(&mut fields);
     for name in DROPPED {
         fields.remove(name);
     }
     remove_internal(&mut fields);
+    join_cookies(&mut fields);
     match purpose {
         Purpose::Pass => {}
         Purpose::Store => generalise(&mut fields),
@@ -107,6 +106,19 @@ pub(crate) fn request_head(
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = fields;
     Ok(request)
+}
+
+/// HTTP/2 clients may send each cookie in a line of its own, which HTTP/1.1 does not know
+/// (RFC 9113 §8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    if fields.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> =
+        fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        fields.insert(header::COOKIE, joined);
+    }
 }
 
 fn remove_internal(fields: &mut HeaderMap) {

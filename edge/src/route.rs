@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use http::{HeaderMap, Request, Uri, Version, header};
+use http::{HeaderMap, Method, Request, Uri, Version, header};
 use meridian_config::edge::{Profile, Query, Site as SiteConfig};
 use meridian_edge_rules::policy::Policy;
 
@@ -106,6 +106,15 @@ pub(crate) fn authority<'a>(target: &'a Uri, headers: &'a HeaderMap) -> Option<&
         Some(authority) => Some(authority.as_str()),
         None => headers.get(header::HOST)?.to_str().ok(),
     }
+}
+
+/// Which rule the target of a request breaks, if any: all but `OPTIONS *` is about a path
+/// (RFC 9112 §3.2). `CONNECT` is none of this.
+pub(crate) fn broken_target<B>(request: &Request<B>) -> Option<&'static str> {
+    let path = request.uri().path();
+    let of_server = path == "*" && *request.method() == Method::OPTIONS;
+    let is_sound = path.starts_with('/') || of_server;
+    (!is_sound).then_some("the target must be a path or a URL with one")
 }
 
 /// Which rule the host of a request breaks, if any: HTTP/1.1 demands exactly one `Host` field, and

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use meridian_edge_rules::cache_status::CacheStatus;
@@ -105,7 +105,13 @@ thread_local! {
 
 /// Serves one request: each step below is one file, in this order.
 pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    if let Some(rule) = route::broken_host(&request) {
+    if *request.method() == Method::CONNECT {
+        let status = StatusCode::NOT_IMPLEMENTED;
+        let response =
+            respond::problem(request.method(), status, "not_offered", "there are no tunnels here");
+        return Answer::Ready(Some(response));
+    }
+    if let Some(rule) = route::broken_host(&request).or_else(|| route::broken_target(&request)) {
         let status = StatusCode::BAD_REQUEST;
         let response = respond::problem(request.method(), status, "bad_request", rule);
         return Answer::Ready(Some(response));
@@ -237,9 +243,7 @@ fn alone(
     }
     let limit = core.edge.accept.body_size.get();
     if request.body().size_hint().lower() > limit {
-        let detail = format!("the request body is larger than {limit} bytes");
-        let status = StatusCode::PAYLOAD_TOO_LARGE;
-        let response = respond::problem(request.method(), status, "too_large", &detail);
+        let response = too_large(request.method(), limit);
         return Answer::Ready(Some(counted(core, site, Outcome::Refused, response)));
     }
     let (core, site) = (Arc::clone(core), Arc::clone(site));
@@ -247,6 +251,12 @@ fn alone(
     let asked = Asked::new(head.method, &head.uri, head.headers, peer);
     let body = RequestBody::of(body, limit);
     Answer::Later(Box::pin(async move { pass(&core, &site, &asked, body, why).await }))
+}
+
+/// The request's body is beyond `accept.body_size`.
+fn too_large(method: &Method, limit: u64) -> Response<Body> {
+    let detail = format!("the request body is larger than {limit} bytes");
+    respond::problem(method, StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
 }
 
 async fn pass(
@@ -267,6 +277,7 @@ async fn pass(
             let response = fetch::for_client(core, site, answered.response);
             respond::from_upstream(response, &status)
         }
+        Err(FetchError::RequestTooLarge { limit }) => too_large(&asked.method, limit),
         Err(error) => respond::upstream_error(&core.edge.name, &asked.method, &error, &status),
     };
     counted(core, site, Outcome::Forwarded(why), response)
@@ -491,9 +502,15 @@ impl Waiter<'_> {
         counted(self.core, self.site, outcome, response)
     }
 
-    /// What only the leader gets.
+    /// What only the leader gets, if it is what the leader wants.
     fn own(&self, flight: &Flight) -> Option<Response<Body>> {
         let response = if self.leads { flight.take()? } else { return None };
+        let is_whole = response.status() == StatusCode::OK;
+        if is_whole && self.asked.headers.contains_key(header::RANGE) {
+            // It was asked for as all might have shared it. Who wants a part of what is theirs
+            // alone asks for that part.
+            return None;
+        }
         let status = CacheStatus { fwd_status: Some(response.status()), ..self.status() };
         let response = fetch::for_client(self.core, self.site, response);
         Some(self.counted(respond::from_upstream(response, &status)))

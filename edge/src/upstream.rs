@@ -116,7 +116,7 @@ impl Upstream {
     /// An exchange failed.
     pub(crate) fn failed(&self, error: &FetchError) {
         self.counters.failed(error);
-        if !self.failing.swap(true, Ordering::Relaxed) {
+        if !error.is_of_client() && !self.failing.swap(true, Ordering::Relaxed) {
             warn!(target: "event", origin = self.name, %error, "an origin began to fail");
         }
     }

@@ -1,7 +1,8 @@
 //! What an origin is told of a request, and a client of its answer (RFC 9110 §7, RFC 8586,
 //! RFC 7239); and requests that no origin should see.
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
 use meridian_config::units::Host;
 use meridian_tests::client::Client;
 use meridian_tests::edge::EdgeProcess;
@@ -147,4 +148,110 @@ async fn http2_with_prior_knowledge_shares_the_port() {
     let ended = edge.process().end().await;
     assert_eq!(ended.status.code(), Some(0), "the open connection ends in good order");
     drop(client);
+}
+
+#[tokio::test]
+async fn a_field_that_ends_at_the_edge_selects_no_variant() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script_fn("/a", |seen| {
+        ok(seen.header("accept-language").unwrap_or("any").to_owned())
+            .header("cache-control", "max-age=60")
+            .header("vary", "accept-language")
+    });
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let url = format!("{}/a", edge.url());
+    // The origin does not see the field: what it answers is not for those who ask for German.
+    let hidden = [("accept-language", "de"), ("connection", "accept-language")];
+    assert_eq!(Client::get_with(&url, &hidden).await.text(), "any");
+    assert_eq!(Client::get_with(&url, &[("accept-language", "de")]).await.text(), "de");
+}
+
+#[tokio::test]
+async fn cookies_in_several_lines_of_http2_arrive_as_one() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/a", ok("a"));
+    let mut edge = EdgeProcess::start(&origin, |_| {}).await;
+    let mut client = Client::http2(edge.url()).await.unwrap();
+    let request = Request::get("/a").header("cookie", "a=1").header("cookie", "b=2");
+    client.send(request.body(Bytes::new()).unwrap()).await.unwrap();
+    let seen = &origin.requests("/a")[0];
+    let cookies: Vec<_> = seen.headers.get_all("cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; b=2"], "RFC 9113 §8.2.3");
+    edge.process().signal(Signal::TERM);
+    edge.process().end().await; // the client, still there, hears GOAWAY and leaves
+}
+
+#[tokio::test]
+async fn targets_that_name_no_path_are_refused_and_reach_no_origin() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let rows = [
+        ("GET shop.example HTTP/1.1", 400, "bad_request"),
+        ("GET * HTTP/1.1", 400, "bad_request"),
+        ("CONNECT shop.example:443 HTTP/1.1", 501, "not_offered"),
+    ];
+    for (line, status, code) in rows {
+        let request = format!("{line}\r\nHost: shop.example\r\n\r\n");
+        let text = raw::exchange(edge.url(), request.as_bytes(), raw::is_whole).await;
+        assert_eq!(raw::status(&text), status, "{line}: {text}");
+        assert!(text.contains(&format!("\"code\":\"{code}\"")), "{line}: {text}");
+    }
+    assert_eq!(origin.count("/"), 0);
+    origin.script("*", ok(""));
+    let options = "OPTIONS * HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+    let text = raw::exchange(edge.url(), options.as_bytes(), raw::is_whole).await;
+    assert_eq!((raw::status(&text), origin.count("*")), (200, 1), "{text}");
+}
+
+#[tokio::test]
+async fn an_upload_without_a_length_is_cut_at_the_limit_and_the_origin_is_not_blamed() {
+    let origin = ScriptedOrigin::start().await;
+    let mut edge = EdgeProcess::start(&origin, |edge| {
+        edge.accept.body_size = meridian_config::units::ByteSize::kib(64);
+    })
+    .await;
+    let part = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+    let head = "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let request = format!("{head}{}", part.repeat(3));
+    let text = raw::exchange(edge.url(), request.as_bytes(), raw::is_whole).await;
+    assert_eq!(raw::status(&text), 413, "{text}");
+    assert!(text.contains("\"code\":\"too_large\""), "{text}");
+    edge.process().signal(Signal::TERM);
+    let ended = edge.process().end().await;
+    assert!(!ended.stderr.contains("began to fail"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn answers_of_other_versions_and_framings_become_the_edges_own() {
+    let rows: [(&[u8], u16, &str); 6] = [
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nbody", 200, "body"),
+        (b"HTTP/1.0 200 OK\r\n\r\nbody", 200, "4\r\nbody"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n\
+              4\r\nbody\r\n0\r\n\r\n",
+            200,
+            "4\r\nbody", // RFC 9112 §6.3: the length is overridden, and not sent on
+        ),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 502, "http_protocol_error"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", 502, "http_protocol_error"),
+        (b"HTTP/9.9 200 OK\r\n\r\n", 502, "connection_terminated"),
+    ];
+    for (answer, status, body) in rows {
+        for lifetime in ["", "Cache-Control: max-age=60\r\n"] {
+            let shown =
+                String::from_utf8_lossy(answer).replacen("\r\n", &format!("\r\n{lifetime}"), 1);
+            let answer = shown.clone().into_bytes().leak();
+            let unused = ScriptedOrigin::start().await;
+            let (address, _serving) = raw::origin(answer).await;
+            let edge = EdgeProcess::start(&unused, |edge| {
+                let address = address.to_string().parse().unwrap();
+                edge.peers.insert("origin-1".parse().unwrap(), address);
+            })
+            .await;
+            let request = b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+            let text = raw::exchange(edge.url(), request, |_| false).await;
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {text}");
+            assert!(text.contains(body), "{shown}: {text}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use meridian_tests::client::{Client, Reply};
 use meridian_tests::edge::EdgeProcess;
-use meridian_tests::origin::{ScriptedOrigin, Seen, ok};
+use meridian_tests::origin::{ScriptedOrigin, Seen, ok, status};
 
 async fn ask(edge: &EdgeProcess, path: &str, fields: &[(&str, &str)]) -> Reply {
     Client::get_with(&format!("{}{path}", edge.url()), fields).await
@@ -147,4 +147,25 @@ async fn the_query_belongs_to_the_key_as_the_site_says() {
     edge.get("/a?b=2&a=1&utm_source=x").await;
     assert!(edge.get("/a?a=1&b=2").await.cache_status().starts_with("fra-1; hit"));
     assert!(edge.get("/a?a=1&b=3").await.cache_status().starts_with("fra-1; fwd=uri-miss"));
+}
+
+#[tokio::test]
+async fn a_part_of_what_may_not_be_shared_is_asked_for_as_a_part() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script_fn("/a", |seen| {
+        let answer = match seen.header("range") {
+            Some(range) => {
+                assert_eq!(range, "bytes=2-4");
+                status(206).body("234").header("content-range", "bytes 2-4/10")
+            }
+            None => ok("0123456789"),
+        };
+        answer.header("cache-control", "private")
+    });
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    for _ in 0..2 {
+        let part = ask(&edge, "/a", &[("range", "bytes=2-4")]).await;
+        assert_eq!((part.status.as_u16(), part.text()), (206, "234"));
+    }
+    assert_eq!(origin.count("/a"), 3, "the whole once, when nobody knew that it is private");
 }

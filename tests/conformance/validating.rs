@@ -136,3 +136,30 @@ async fn a_body_that_breaks_off_is_not_stored_and_the_client_can_tell() {
         }
     }
 }
+
+#[tokio::test]
+async fn freshening_keeps_what_governs_and_adds_nothing_twice() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script_fn("/a", |seen: &Seen| {
+        let answer = if seen.header("if-none-match").is_some() {
+            status(304) // RFC 9110 §15.4.5 does not ask for Surrogate-Control here
+        } else {
+            ok("body").header("surrogate-control", "max-age=60").header("surrogate-key", "k")
+        };
+        // Stale on arrival, by what governs.
+        answer.header("cache-control", "no-store").header("etag", "\"1\"").header("age", "60")
+    });
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    edge.get("/a").await;
+    for round in 2..=4 {
+        let reply = edge.get("/a").await;
+        let told = reply.cache_status();
+        assert!(told.starts_with("fra-1; fwd=stale; fwd-status=304; stored"), "{round}: {told}");
+        assert_eq!(reply.headers.get_all("via").iter().count(), 1, "round {round}: {reply:?}");
+        assert_eq!(origin.count("/a"), round);
+    }
+    let explained = format!("{}/v1/explain?url=/a", edge.admin());
+    let explained = Client::get(&explained).await.json();
+    assert_eq!(explained["stored"][0]["lifetime_seconds"], 60, "{explained}");
+    assert_eq!(explained["stored"][0]["tags"][0], "k", "{explained}");
+}

@@ -1,9 +1,11 @@
 //! Bytes over a plain connection: what no HTTP library would send, and what came back.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cluster::address;
@@ -36,6 +38,23 @@ pub async fn exchange(url: &str, bytes: &[u8], enough: impl Fn(&str) -> bool) ->
     let both = async { tokio::join!(read, write) };
     timeout(ANSWER_PATIENCE, both).await.expect("the server answers or closes in time");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// An origin that answers every connection with `answer` and closes it, until the set is dropped.
+pub async fn origin(answer: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    (address, serving)
 }
 
 /// The status of the first answer in `text`.

@@ -1,6 +1,7 @@
 //! One request to one origin server, until the head of its answer: over a connection that is
 //! kept, or over a new one, within the deadline.
 
+use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-use crate::error::FetchError;
+use crate::error::{BodyError, FetchError};
 use crate::request_body::RequestBody;
 use crate::upstream::Upstream;
 use crate::upstream::bulkhead::Place;
@@ -74,18 +75,22 @@ pub(crate) async fn exchange(
             }
             Ok(Err(mut failed)) => match failed.take_message() {
                 Some(unsent) if is_reused => request = unsent,
-                _ => {
-                    return Err(FetchError::ConnectionTerminated {
-                        upstream: upstream.name.clone(),
-                        source: failed.into_error(),
-                    });
-                }
+                _ => return Err(broken(upstream, failed.into_error())),
             },
             Err(limit) => {
                 let upstream = upstream.name.clone();
                 return Err(FetchError::HttpResponseTimeout { upstream, limit });
             }
         }
+    }
+}
+
+/// Why a request that was on its way came to nothing: the client's own body may have failed.
+fn broken(upstream: &Upstream, source: hyper::Error) -> FetchError {
+    match source.source().and_then(|cause| cause.downcast_ref::<BodyError>()) {
+        Some(BodyError::TooLarge(limit)) => FetchError::RequestTooLarge { limit: *limit },
+        Some(_) => FetchError::HttpRequestError { reason: "its body broke off" },
+        None => FetchError::ConnectionTerminated { upstream: upstream.name.clone(), source },
     }
 }
 
