@@ -6,11 +6,12 @@
 //!   what is sent upstream is the client's own spelling.
 //! - Different parts cannot run into each other: they are separated by bytes no target contains.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use meridian_config::edge::Query;
+use percent_encoding::percent_decode_str;
 
 /// A key. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,25 +77,34 @@ fn write_query(into: &mut String, query: &str, rules: &Query) {
         normalise(into, query);
         return;
     }
-    let counts = |parameter: &&str| {
-        let name = parameter.split('=').next().unwrap_or_default();
+    // By what a name means to the origin, however it is spelled: `%69d` is `id`.
+    let named = |parameter| (name(parameter), parameter);
+    let counts = |(name, _): &(Cow<'_, [u8]>, &str)| {
         let kept = rules.keep.as_ref().is_none_or(|keep| keep.iter().any(|p| names(p, name)));
         kept && !rules.drop.iter().any(|p| names(p, name))
     };
-    let mut parameters: Vec<&str> = query.split('&').filter(counts).collect();
+    let mut parameters: Vec<_> = query.split('&').map(named).filter(counts).collect();
     if rules.sort {
         // Stable: the order of equal names may mean something.
-        parameters.sort_by_key(|parameter| parameter.split('=').next());
+        parameters.sort_by(|(one, _), (other, _)| one.cmp(other));
     }
-    for (n, parameter) in parameters.into_iter().enumerate() {
+    for (n, (_, parameter)) in parameters.into_iter().enumerate() {
         into.push(if n == 0 { '?' } else { '&' });
         normalise(into, parameter);
     }
 }
 
+/// The name of a parameter, decoded.
+fn name(parameter: &str) -> Cow<'_, [u8]> {
+    percent_decode_str(parameter.split('=').next().unwrap_or_default()).into()
+}
+
 /// Whether `pattern` (a name, with `*` at its end for any rest) names the parameter `name`.
-fn names(pattern: &str, name: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+fn names(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
 }
 
 /// Appends `text` with percent-encodings in upper case and without those that need not be
@@ -103,7 +113,7 @@ fn normalise(into: &mut String, text: &str) {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('%') {
         into.push_str(before);
-        match after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        match after.get(..2).and_then(encoded) {
             Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
                 into.push(char::from(byte));
                 rest = after.get(2..).unwrap_or_default();
@@ -120,6 +130,13 @@ fn normalise(into: &mut String, text: &str) {
         }
     }
     into.push_str(rest);
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn encoded(hex: &str) -> Option<u8> {
+    // `from_str_radix` would take a sign for a digit.
+    let digits = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -145,6 +162,7 @@ mod tests {
             ("/A", "/a", false),
             ("/a%zz", "/a%ZZ", false), // not an encoding: taken as it stands
             ("/a%", "/a%25", false),
+            ("/a%+1", "/a%01", false), // a sign is no digit
         ];
         for (one, other, same) in rows {
             let rules = Query::default();
@@ -166,6 +184,9 @@ mod tests {
             (rules(None, &["utm_*"], false), "utm_source=x&a=1&utm_id=7", "?a=1"),
             (rules(Some(&["id"]), &[], false), "id=1&session=2", "?id=1"),
             (rules(Some(&["id"]), &[], false), "session=2", ""),
+            (rules(Some(&["id"]), &[], false), "%69d=1&%69D=2", "?id=1"), // the origin reads `id`
+            (rules(None, &["utm_*"], false), "%75tm_id=7&a=1", "?a=1"),
+            (rules(None, &[], true), "b=1&%61=2&a=3", "?a=2&a=3&b=1"),
         ];
         for (rules, query, want) in rows {
             assert_eq!(key("/", Some(query), &rules), format!("s http  /{want}"), "{query}");
