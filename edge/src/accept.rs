@@ -234,7 +234,13 @@ async fn converse<H: Handler>(
     connection: &Arc<Connection>,
     service: Answering<H>,
 ) {
-    let (ahead, is_http2) = match detect(&mut stream, connection).await {
+    let detected = tokio::select! {
+        biased; // a request that is there already is answered
+        detected = detect(&mut stream, connection) => detected,
+        // Nothing that was asked is lost: the first byte of a request tells its protocol.
+        () = connection.retire.notified() => return,
+    };
+    let (ahead, is_http2) = match detected {
         Ok(found) => found,
         Err(error) => {
             debug!(%error, "the client left before it said anything");
@@ -243,6 +249,7 @@ async fn converse<H: Handler>(
     };
     let io = TokioIo::new(Watched::new(stream, ahead, Arc::clone(connection)));
     let ended = if is_http2 {
+        connection.speaks_http2();
         let mut builder = http2::Builder::new(Spawn);
         let window = 1 << 20;
         builder

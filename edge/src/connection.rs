@@ -5,7 +5,8 @@
 //! exceed a limit of `[accept]`.
 //!
 //! # Invariants
-//! - A head is timed from its first byte, also while the protocol is being detected.
+//! - A head is timed from its first byte, also while the protocol is being detected. Not so with
+//!   HTTP/2, where bytes between requests are mostly about the connection: there idleness bounds it.
 //! - A connection is idle only while no request is in flight on it and no byte of one came.
 
 use std::io::{self, IoSlice};
@@ -62,6 +63,8 @@ pub(crate) struct Connection {
     served: AtomicU32,
     max_requests: u32,
     retiring: AtomicBool,
+    /// Whether bytes outside of a request may be something else than the head of one.
+    is_http2: AtomicBool,
     /// Wakes the connection's task: it is to end in good order.
     pub(crate) retire: Notify,
     /// Wakes the connection's task: it is to end at once.
@@ -82,6 +85,7 @@ impl Connection {
             served: AtomicU32::new(0),
             max_requests,
             retiring: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
             retire: Notify::new(),
             cut: Notify::new(),
         })
@@ -114,6 +118,12 @@ impl Connection {
         }
     }
 
+    /// The protocol has been detected: it is HTTP/2.
+    pub(crate) fn speaks_http2(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
+        self.enter(IDLE);
+    }
+
     fn moved(&self) {
         let now = self.millis(self.clock.now().mono);
         self.last_byte.store(now, Ordering::Relaxed);
@@ -122,7 +132,8 @@ impl Connection {
     /// Bytes came in.
     pub(crate) fn read_some(&self) {
         self.moved();
-        if self.phase.load(Ordering::Relaxed) & 3 == IDLE {
+        let is_idle = self.phase.load(Ordering::Relaxed) & 3 == IDLE;
+        if is_idle && !self.is_http2.load(Ordering::Relaxed) {
             self.enter(HEAD);
         }
     }
@@ -315,6 +326,21 @@ mod tests {
             connection.read_some();
         }
         assert_eq!(clock.after(1, &connection), Some(Overdue::Head));
+    }
+
+    #[test]
+    fn frames_between_requests_of_http2_are_no_heads_and_no_activity() {
+        let (clock, connection) = connection();
+        connection.read_some();
+        assert_eq!(clock.after(5, &connection), None);
+        connection.speaks_http2();
+        let busy = connection.begin();
+        drop(busy);
+        for _ in 0..4 {
+            assert_eq!(clock.after(15, &connection), None, "a window, a ping, an acknowledgement");
+            connection.read_some();
+        }
+        assert_eq!(clock.after(1, &connection), Some(Overdue::Idle));
     }
 
     #[test]

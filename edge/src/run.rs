@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::info;
 
 use crate::accept::{Listener, listen};
@@ -201,6 +202,8 @@ impl Bound {
         info!(listen = %self.addresses.listen, admin = %self.addresses.admin, "listening");
 
         let mut tasks = JoinSet::new();
+        let serving = TaskTracker::new();
+        serving.close();
         for (index, socket) in self.fronts.into_iter().enumerate() {
             let load = edge.loads.get(index).map_or_else(Arc::<Load>::default, Arc::clone);
             let core = Core { edge: Arc::clone(&edge), index, tasks: TaskTracker::new() };
@@ -212,7 +215,8 @@ impl Bound {
                 load,
                 handler: Clients(Arc::new(core)),
             };
-            let ended = start(format!("edge-{index}"), listener, socket, stop.clone())?;
+            let drain = Drain { stop: stop.clone(), here: serving.token(), all: serving.clone() };
+            let ended = start(format!("edge-{index}"), listener, socket, drain)?;
             tasks.spawn(async move {
                 ended.await.unwrap_or_else(|_| Err(RunError::Panicked("a serving thread".into())))
             });
@@ -268,12 +272,21 @@ async fn join(
     outcome
 }
 
+/// How the cores end together.
+struct Drain {
+    stop: CancellationToken,
+    /// Held while this core serves clients.
+    here: TaskTrackerToken,
+    /// The tokens of all cores.
+    all: TaskTracker,
+}
+
 /// One core: a thread with a runtime of its own.
 fn start(
     name: String,
     listener: Listener<Clients>,
     socket: std::net::TcpListener,
-    stop: CancellationToken,
+    drain: Drain,
 ) -> Result<oneshot::Receiver<Result<(), RunError>>, RunError> {
     let (tell, ended) = oneshot::channel();
     let thread_name = name.clone();
@@ -281,9 +294,13 @@ fn start(
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let tasks = listener.handler.0.tasks.clone();
         runtime.block_on(async {
-            let served = listener.run(socket, stop).await;
+            let Drain { stop, here, all } = drain;
+            listener.run(socket, stop).await?;
             tasks.close();
-            served
+            // Fetches are shared: one that began here may have readers on a core that still drains.
+            drop(here);
+            all.wait().await;
+            Ok::<_, io::Error>(())
         })?;
         // What still runs is background work that no client waits for; it ends with the runtime.
         runtime.shutdown_background();

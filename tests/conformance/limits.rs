@@ -179,3 +179,58 @@ async fn each_request_has_one_line_in_the_access_log_where_it_is_asked_for() {
     }
     assert!(!log.contains("secret"), "{log}");
 }
+
+#[tokio::test]
+async fn a_connection_that_said_nothing_does_not_hold_up_the_end() {
+    let origin = ScriptedOrigin::start().await;
+    let mut edge = EdgeProcess::start(&origin, |edge| {
+        edge.accept.drain_timeout = HumanDuration::secs(3_600);
+    })
+    .await;
+    let silent = TcpStream::connect(authority(&edge)).await.unwrap();
+    eventually("it is accepted", PATIENCE, async || {
+        (edge.metric("edge_connections").await == 1.0).then_some(())
+    })
+    .await;
+    edge.process().signal(Signal::TERM);
+    assert_eq!(edge.process().end().await.status.code(), Some(0));
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_fetch_is_finished_for_readers_on_another_core() {
+    // Which core gets a connection is the kernel's choice: one of the rounds has it both ways.
+    for round in 1..=6 {
+        let origin = ScriptedOrigin::start().await;
+        let gate = Gate::closed();
+        let answer = ok("first, ").header("cache-control", "max-age=60");
+        origin.script("/a", answer.then_behind(&gate, "last"));
+        let mut edge = EdgeProcess::start(&origin, |edge| {
+            edge.cores = Some(2.try_into().unwrap());
+        })
+        .await;
+        let url = format!("{}/a", edge.url());
+        let in_flight = async |count: f64| {
+            eventually("so many are in flight", PATIENCE, async || {
+                (edge.metric("edge_requests_in_flight").await == count).then_some(())
+            })
+            .await;
+        };
+        let mut leader = Client::http1(&url).await.unwrap();
+        let body = leader.open(get("/a")).await.unwrap();
+        let mut follower = tokio::task::JoinSet::new();
+        follower.spawn(async move { Client::get(&url).await });
+        in_flight(2.0).await;
+        drop((body, leader));
+        in_flight(1.0).await;
+        edge.process().signal(Signal::TERM);
+        eventually("no new connections", PATIENCE, async || {
+            TcpStream::connect(authority(&edge)).await.is_err().then_some(())
+        })
+        .await;
+        gate.open();
+        assert_eq!(follower.join_all().await[0].text(), "first, last", "round {round}");
+        assert_eq!(edge.process().end().await.status.code(), Some(0));
+        assert_eq!(origin.count("/a"), 1);
+    }
+}
