@@ -1,6 +1,8 @@
 //! What crosses the network between the control plane, the edges and the front door; nothing else.
 //!
 //! - this file: an edge registers and beats; what the control plane tells about edges and regions
+//! - [`selector`], [`operation`], [`purge`]: what a purge is, as it is ordered, logged and delivered
+//! - [`frame`]: the stream to an edge. [`cursor`]: where in it an edge is
 //! - [`base_url`], [`secret`]: the values that need a rule of their own
 //! - [`problem`]: how an error is told, with its token
 //!
@@ -12,13 +14,15 @@
 //! - Whatever deserializes is within its bounds; nothing here panics on bytes from the network.
 //! - Unknown fields are ignored, so that nodes of two versions understand each other; a missing
 //!   field is an error unless it says otherwise.
-//!
-//! Absent on purpose: selectors, positions, cursors and frames of the purge stream; they come with
-//! the purges, as modules beside these.
 
 pub mod base_url;
+pub mod cursor;
+pub mod frame;
+pub mod operation;
 pub mod problem;
+pub mod purge;
 pub mod secret;
+pub mod selector;
 
 use std::time::Duration;
 
@@ -75,7 +79,7 @@ impl Registered {
     }
 }
 
-/// `POST /v1/edge/{id}/ping`: the edge lives, and what it carries. Answered by 204.
+/// `POST /v1/edge/{id}/ping`: the edge lives, and what it carries. Answered by a `Pong`.
 ///
 /// 401 `unknown_edge` asks it to register again; 403 means that the secret is not its latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -22,6 +22,21 @@ pub struct Problem {
     pub code: ErrorCode,
     /// What, which value, which rule; for people.
     pub detail: String,
+    /// Each rule that a value breaks, where several may be broken at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<Broken>,
+}
+
+/// A rule that a value breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// Where in the value, such as `query.keep[0]`; empty: the value as a whole.
+    pub key: String,
+    /// What stands there, in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The rule.
+    pub rule: String,
 }
 
 impl Problem {
@@ -33,6 +48,7 @@ impl Problem {
             status: code.status(),
             code,
             detail: detail.into(),
+            violations: Vec::new(),
         }
     }
 }
@@ -95,8 +111,16 @@ error_codes! {
     MethodNotAllowed = "method_not_allowed", 405, "Method Not Allowed";
     /// The request did not arrive in time.
     RequestTimeout = "request_timeout", 408, "Request Timeout";
+    /// The history does not go back that far any more.
+    CursorCompacted = "cursor_compacted", 410, "Gone";
+    /// The register has another revision than `If-Match` demands.
+    RevConflict = "rev_conflict", 412, "Precondition Failed";
     /// The request's body exceeds the limit.
     TooLarge = "too_large", 413, "Content Too Large";
+    /// The value is well-formed, and breaks rules: `violations` has all of them.
+    InvalidValue = "invalid_value", 422, "Unprocessable Content";
+    /// This `Idempotency-Key` was used with another request.
+    IdempotencyMismatch = "idempotency_mismatch", 422, "Unprocessable Content";
     /// The request's head exceeds the limit.
     HeadTooLarge = "head_too_large", 431, "Request Header Fields Too Large";
     /// A fault of this node.
