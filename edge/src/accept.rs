@@ -39,6 +39,8 @@ use crate::error::RunError;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How often connections are looked at; a limit is exceeded by no more than this.
 const SWEEP: Duration = Duration::from_millis(500);
+/// Bytes of one HTTP/2 stream that are buffered before the client takes them.
+const SEND_BUFFER: usize = 64 * 1024;
 /// The kernel's queue of connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -251,11 +253,10 @@ async fn converse<H: Handler>(
     let ended = if is_http2 {
         connection.speaks_http2();
         let mut builder = http2::Builder::new(Spawn);
-        let window = 1 << 20;
         builder
             .max_concurrent_streams(limits.max_streams.get())
             .max_header_list_size(u32::try_from(limits.head_size.get()).unwrap_or(u32::MAX))
-            .max_send_buf_size(window)
+            .max_send_buf_size(SEND_BUFFER)
             .max_frame_size(64 * 1024);
         let mut serving = pin!(builder.serve_connection(io, service));
         tokio::select! {

@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::Deref;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -227,8 +228,8 @@ pub(crate) enum Role {
     Leader(Lead),
     /// Somebody fetches already.
     Follower(Seat),
-    /// Each for itself.
-    Apart,
+    /// Each for itself, as answers before could not be shared: it fetches, and nobody follows.
+    Apart(Lead),
 }
 
 /// The fetches in progress, shared by all cores.
@@ -274,19 +275,24 @@ impl Collapse {
     ) -> Role {
         let mut shard = self.shard(key);
         if shard.apart.get(key).is_some_and(|until| now < *until) {
-            return Role::Apart;
+            drop(shard);
+            return Role::Apart(self.lead(key, &Flight::new(self.next.fetch_add(1, Relaxed))));
         }
         let flights = shard.flights.entry(key.clone()).or_default();
         let is_new = |flight: &&Arc<Flight>| !tried.contains(&flight.number);
         if let Some(flight) = flights.iter().filter(is_new).find(|flight| flight.suits(request)) {
             return Role::Follower(Seat::on(flight));
         }
-        let flight = Flight::new(self.next.fetch_add(1, Ordering::Relaxed));
+        let flight = Flight::new(self.next.fetch_add(1, Relaxed));
         flights.push(Arc::clone(&flight));
         drop(shard);
-        self.flights.fetch_add(1, Ordering::Relaxed);
-        let (key, collapse) = (key.clone(), Arc::clone(self));
-        Role::Leader(Lead { flight, wanted: Wanted::ByClients, key, collapse })
+        Role::Leader(self.lead(key, &flight))
+    }
+
+    fn lead(self: &Arc<Self>, key: &CacheKey, flight: &Arc<Flight>) -> Lead {
+        self.flights.fetch_add(1, Relaxed);
+        let (flight, key, collapse) = (Arc::clone(flight), key.clone(), Arc::clone(self));
+        Lead { flight, wanted: Wanted::ByClients, key, collapse }
     }
 
     fn remove(&self, key: &CacheKey, flight: &Arc<Flight>) {
@@ -298,7 +304,7 @@ impl Collapse {
             }
         }
         drop(shard);
-        self.flights.fetch_sub(1, Ordering::Relaxed);
+        self.flights.fetch_sub(1, Relaxed);
     }
 
     /// Remembers that answers under `key` may not be shared.
@@ -307,9 +313,13 @@ impl Collapse {
         if shard.apart.len() >= MAX_APART {
             shard.apart.retain(|_, until| now < *until);
         }
-        if shard.apart.len() < MAX_APART {
-            shard.apart.insert(key.clone(), now + APART);
+        if shard.apart.len() >= MAX_APART
+            && let Some(some) = shard.apart.keys().next().cloned()
+        {
+            // Any will do: it costs one more round of waiting for a key that is asked for again.
+            shard.apart.remove(&some);
         }
+        shard.apart.insert(key.clone(), now + APART);
     }
 
     /// Forgets that, as an answer could be shared after all.
@@ -327,7 +337,7 @@ impl Collapse {
 
     /// Fetches in progress.
     pub(crate) fn flights(&self) -> u64 {
-        self.flights.load(Ordering::Relaxed)
+        self.flights.load(Relaxed)
     }
 }
 
@@ -343,14 +353,14 @@ mod tests {
     fn lead(role: Role) -> Lead {
         match role {
             Role::Leader(lead) => lead,
-            Role::Follower(_) | Role::Apart => panic!("it should lead"),
+            Role::Follower(_) | Role::Apart(_) => panic!("it should lead"),
         }
     }
 
     fn seat(role: Role) -> Seat {
         match role {
             Role::Follower(seat) => seat,
-            Role::Leader(_) | Role::Apart => panic!("it should follow"),
+            Role::Leader(_) | Role::Apart(_) => panic!("it should follow"),
         }
     }
 

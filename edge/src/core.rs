@@ -16,7 +16,7 @@ use crate::connection::Load;
 use crate::counters::EdgeCounters;
 use crate::flow::InFlight;
 use crate::request_head::CDN_LOOP;
-use crate::route::Sites;
+use crate::route::{Site, Sites, folded};
 use crate::store::Store;
 use crate::upstream::Upstream;
 
@@ -32,6 +32,8 @@ pub(crate) struct Edge {
     /// CDN may have a node of the same name.
     pub(crate) loop_member: HeaderValue,
     pub(crate) clock: SharedClock,
+    /// Where clients reach it, `host:port`: its listener and its public URL.
+    pub(crate) authorities: Vec<String>,
     /// Swapped whole; requests in flight keep what they began with.
     pub(crate) sites: ArcSwap<Sites>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
@@ -49,6 +51,15 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
+    /// Whether `authority` is one that the configuration knows, this edge's own or a host of
+    /// `site`: then it may be told to an origin whose answer others will get.
+    pub(crate) fn knows(&self, site: &Site, authority: &str) -> bool {
+        let folded = folded(authority);
+        let host = folded.rsplit_once(':').map_or(folded.as_str(), |(host, _port)| host);
+        self.authorities.contains(&folded)
+            || site.hosts.iter().any(|known| known == host || *known == folded)
+    }
+
     /// Adds this edge to `Via` (RFC 9110 §7.6.3).
     pub(crate) fn add_via(&self, fields: &mut HeaderMap) {
         fields.append(header::VIA, self.via.clone());

@@ -22,7 +22,7 @@ use crate::core::Core;
 use crate::error::{BodyError, FetchError};
 use crate::flow::{Flow, Pushed};
 use crate::request_body::RequestBody;
-use crate::request_head::{Purpose, Sender, request_head};
+use crate::request_head::{Purpose, Sender, request_head, varies_by_edge};
 use crate::route::Site;
 use crate::store::{Stored, StoredBody};
 use crate::upstream::Upstream;
@@ -88,6 +88,9 @@ async fn ask_one(
         name: &core.edge.name,
         loop_member: &core.edge.loop_member,
         preserve_host: site.preserve_host,
+        tells_host: matches!(purpose, Purpose::Pass)
+            || site.preserve_host
+            || asked.authority.as_deref().is_some_and(|host| core.edge.knows(site, host)),
     };
     let request = request_head(asked, body, upstream, &sender, purpose)?;
     let now = core.now().mono;
@@ -164,7 +167,7 @@ pub(crate) async fn lead(
     let request = RequestView { method: &asked.method, headers: &asked.headers };
     let view = ResponseView { status: head.status, headers: &head.headers };
     let storable = match StoredHead::of(&request, &view, &site.policy, &times) {
-        Ok(stored) if !refuse && fits(&core, &body) => stored,
+        Ok(stored) if !refuse && fits(&core, &body) && !varies_by_edge(&head.headers) => stored,
         Ok(_) | Err(_) => {
             let status = head.status;
             lead.flight.leave(Response::from_parts(head, body));

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use meridian_config::edge::Query;
 use percent_encoding::percent_decode_str;
 
+use crate::route::folded;
+
 /// A key. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey(Arc<str>);
@@ -62,7 +64,7 @@ pub(crate) fn write_key(into: &mut String, parts: &Parts<'_>, rules: &Query) {
     into.push_str(parts.scheme);
     into.push(' ');
     if let Some(host) = parts.host {
-        into.extend(host.trim_end_matches('.').chars().map(|c| c.to_ascii_lowercase()));
+        into.push_str(&folded(host));
     }
     into.push(' ');
     normalise(into, parts.path);

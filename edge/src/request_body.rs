@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::BodyError;
 
@@ -22,13 +23,38 @@ pub(crate) enum RequestBody {
         left: u64,
         /// The limit (`accept.body_size`), for the message.
         limit: u64,
+        /// Dropped when the last of it was taken, or when nobody takes it any more: the answer is
+        /// due only from then on.
+        under_way: UnderWay,
     },
+}
+
+/// A request body that is still being sent. Dropping it tells that it no longer is.
+#[derive(Debug)]
+pub(crate) struct UnderWay(CancellationToken);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 impl RequestBody {
     /// The client's body, or nothing where it has none.
     pub(crate) fn of(body: Incoming, limit: u64) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Client { body, left: limit, limit } }
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        let under_way = UnderWay(CancellationToken::new());
+        Self::Client { body, left: limit, limit, under_way }
+    }
+
+    /// Cancelled when all of it is sent, or as much as ever will be. `None`: nothing is to be sent.
+    pub(crate) fn sent(&self) -> Option<CancellationToken> {
+        match self {
+            Self::Empty => None,
+            Self::Client { under_way, .. } => Some(under_way.0.clone()),
+        }
     }
 }
 
@@ -40,8 +66,9 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Client { body, left, limit } = self.get_mut() else { return Poll::Ready(None) };
-        Poll::Ready(match ready!(Pin::new(body).poll_frame(context)) {
+        let this = self.get_mut();
+        let Self::Client { body, left, limit, .. } = this else { return Poll::Ready(None) };
+        let next = match ready!(Pin::new(&mut *body).poll_frame(context)) {
             Some(Ok(frame)) => {
                 let n = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match left.checked_sub(n) {
@@ -54,7 +81,11 @@ impl Body for RequestBody {
             }
             Some(Err(_)) => Some(Err(BodyError::ClientGone)),
             None => None,
-        })
+        };
+        if next.is_none() || body.is_end_stream() {
+            *this = Self::Empty;
+        }
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -14,6 +14,7 @@ use meridian_edge_rules::vary::Codings;
 use crate::asked::Asked;
 use crate::error::FetchError;
 use crate::request_body::RequestBody;
+use crate::route::folded;
 use crate::upstream::Upstream;
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
@@ -41,6 +42,25 @@ const DROPPED: [&str; 15] = [
     "expect",
 ];
 
+/// What the edge itself writes into a request. An answer that varies by one of these cannot be
+/// selected by what clients send.
+const EDGE_MADE: [HeaderName; 7] = [
+    header::HOST,
+    header::VIA,
+    CDN_LOOP,
+    FORWARDED,
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+];
+
+/// Whether an answer with these fields varies by what only the edge said.
+pub(crate) fn varies_by_edge(answer: &HeaderMap) -> bool {
+    let lines = answer.get_all(header::VARY).iter().filter_map(|line| line.to_str().ok());
+    let mut names = lines.flat_map(|line| line.split(','));
+    names.any(|name| EDGE_MADE.iter().any(|made| made.as_str().eq_ignore_ascii_case(name.trim())))
+}
+
 /// Internal fields: believed only from Meridian's own nodes, which none is yet.
 const INTERNAL: &str = "meridian-";
 
@@ -52,6 +72,9 @@ pub(crate) struct Sender<'a> {
     /// Its member of `CDN-Loop`.
     pub(crate) loop_member: &'a HeaderValue,
     pub(crate) preserve_host: bool,
+    /// Whether the client's host may be told: not where the answer is for others too and the key
+    /// does not hold the host, unless the configuration knows it.
+    pub(crate) tells_host: bool,
 }
 
 /// What the request is for.
@@ -92,7 +115,7 @@ pub(crate) fn request_head(
     }
     introduce(&mut fields, asked, sender);
     let host = match &asked.authority {
-        Some(authority) if sender.preserve_host => HeaderValue::from_str(authority)
+        Some(authority) if sender.preserve_host => HeaderValue::from_str(&folded(authority))
             .map_err(|_invalid| FetchError::HttpRequestError { reason: "its host is malformed" })?,
         _ => upstream.authority.clone(),
     };
@@ -157,6 +180,7 @@ fn introduce(fields: &mut HeaderMap, asked: &Asked, sender: &Sender<'_>) {
         write!(forwarded, "for={address};proto=http")
     };
     if let Some(authority) = &asked.authority
+        && sender.tells_host
         && !authority.contains(['"', '\\'])
     {
         let _written = write!(forwarded, ";host=\"{authority}\"");

@@ -16,6 +16,8 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) policy: Policy,
     pub(crate) preserve_host: bool,
+    /// The hosts that it answers to by name.
+    pub(crate) hosts: Vec<String>,
     pub(crate) expose_surrogate_fields: bool,
     pub(crate) query: Query,
     /// In order of preference.
@@ -117,6 +119,13 @@ pub(crate) fn broken_target<B>(request: &Request<B>) -> Option<&'static str> {
     (!is_sound).then_some("the target must be a path or a URL with one")
 }
 
+/// A host with its port in the one spelling that stands for all: lower case, no dot at the end.
+pub(crate) fn folded(authority: &str) -> String {
+    let host = without_port(authority).unwrap_or_default();
+    let port = authority.get(host.len()..).unwrap_or_default();
+    format!("{}{port}", host.trim_end_matches('.')).to_ascii_lowercase()
+}
+
 /// Which rule the host of a request breaks, if any: HTTP/1.1 demands exactly one `Host` field, and
 /// whatever says the host must be readable as one (RFC 9112 §3.2).
 pub(crate) fn broken_host<B>(request: &Request<B>) -> Option<&'static str> {
@@ -150,6 +159,20 @@ fn without_port(host: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spellings_of_one_host_fold_together() {
+        let rows = [
+            ("Shop.Example", "shop.example"),
+            ("shop.example.", "shop.example"),
+            ("SHOP.example.:8080", "shop.example:8080"),
+            ("[::1]:80", "[::1]:80"),
+            ("", ""),
+        ];
+        for (authority, want) in rows {
+            assert_eq!(folded(authority), want, "{authority}");
+        }
+    }
 
     #[test]
     fn the_host_is_taken_from_the_target_before_the_field() {

@@ -78,12 +78,12 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
         || thread::available_parallelism().map_or(1, NonZeroUsize::get),
         |cores| usize::from(cores.get()),
     );
-    let edge = build(config, cores, clock)?;
     let first = listen(config.listen)?;
     let of = |socket: &std::net::TcpListener, address| {
         socket.local_addr().map_err(|source| RunError::Listen { address, source })
     };
     let at = of(&first, config.listen)?;
+    let edge = build(config, at, cores, clock)?;
     let mut fronts = vec![first];
     for _ in 1..cores {
         fronts.push(listen(at)?);
@@ -100,7 +100,12 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
     Ok(Bound { edge, fronts, admin, addresses, registrar, silence })
 }
 
-fn build(config: &EdgeConfig, cores: usize, clock: SharedClock) -> Result<Arc<Edge>, RunError> {
+fn build(
+    config: &EdgeConfig,
+    listen: SocketAddr,
+    cores: usize,
+    clock: SharedClock,
+) -> Result<Arc<Edge>, RunError> {
     let upstreams = config
         .origin
         .iter()
@@ -119,6 +124,7 @@ fn build(config: &EdgeConfig, cores: usize, clock: SharedClock) -> Result<Arc<Ed
             name: site.name.to_string(),
             policy: route::policy(site),
             preserve_host: site.preserve_host,
+            hosts: site.hosts.iter().map(ToString::to_string).collect(),
             expose_surrogate_fields: site.expose_surrogate_fields,
             query: site.query.clone(),
             origins: origins.collect::<Result<_, _>>()?,
@@ -138,6 +144,7 @@ fn build(config: &EdgeConfig, cores: usize, clock: SharedClock) -> Result<Arc<Ed
         loop_member: Edge::loop_member(&name, rand::random()),
         name,
         clock,
+        authorities: authorities(config, listen),
         sites: ArcSwap::from_pointee(sites),
         upstreams,
         store: Store::new(&config.cache),
@@ -150,6 +157,14 @@ fn build(config: &EdgeConfig, cores: usize, clock: SharedClock) -> Result<Arc<Ed
         access_log: config.log.access,
         loads: (0..cores).map(|_| Arc::default()).collect(),
     }))
+}
+
+/// Where clients reach the edge: where it listens, and by its public URL.
+fn authorities(config: &EdgeConfig, listen: SocketAddr) -> Vec<String> {
+    let public = config.public_url.as_deref().and_then(|url| url.split_once("://"));
+    let public = public.map(|(_scheme, rest)| route::folded(rest.trim_end_matches('/')));
+    let local = listen.ip().is_loopback().then(|| format!("localhost:{}", listen.port()));
+    [Some(listen.to_string()), local, public].into_iter().flatten().collect()
 }
 
 fn registrar(

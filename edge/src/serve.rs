@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use meridian_edge_rules::cache_status::CacheStatus;
@@ -105,16 +105,8 @@ thread_local! {
 
 /// Serves one request: each step below is one file, in this order.
 pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    if *request.method() == Method::CONNECT {
-        let status = StatusCode::NOT_IMPLEMENTED;
-        let response =
-            respond::problem(request.method(), status, "not_offered", "there are no tunnels here");
-        return Answer::Ready(Some(response));
-    }
-    if let Some(rule) = route::broken_host(&request).or_else(|| route::broken_target(&request)) {
-        let status = StatusCode::BAD_REQUEST;
-        let response = respond::problem(request.method(), status, "bad_request", rule);
-        return Answer::Ready(Some(response));
+    if let Some(refusal) = refusal(&request) {
+        return Answer::Ready(Some(refusal));
     }
     let sites = core.edge.sites.load();
     let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
@@ -131,6 +123,25 @@ pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAd
         let why = if is_cacheable(request.method()) { Fwd::Bypass } else { Fwd::Method };
         alone(core, site, request, why, peer)
     }
+}
+
+/// What no site and no origin is asked about.
+fn refusal(request: &Request<Incoming>) -> Option<Response<Body>> {
+    let method = request.method();
+    if *method == Method::CONNECT {
+        let status = StatusCode::NOT_IMPLEMENTED;
+        return Some(respond::problem(method, status, "not_offered", "there are no tunnels here"));
+    }
+    if *method == Method::TRACE {
+        // It would show a client what others in between have added (RFC 9110 §9.3.8).
+        let (status, detail) = (StatusCode::METHOD_NOT_ALLOWED, "TRACE is switched off");
+        let mut response = respond::problem(method, status, "method_not_allowed", detail);
+        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(header::ALLOW, allow);
+        return Some(response);
+    }
+    let rule = route::broken_host(request).or_else(|| route::broken_target(request))?;
+    Some(respond::problem(method, StatusCode::BAD_REQUEST, "bad_request", rule))
 }
 
 fn serve_from(
@@ -338,9 +349,10 @@ async fn join(
     while tried.len() < MAX_FLIGHTS {
         let now = core.now().mono;
         let (seat, leads) = match core.edge.collapse.join(key, &asked.headers, &tried, now) {
-            Role::Apart => break,
+            // For one client alone its own part or condition may go up.
+            Role::Apart(_) if is_particular(asked) => break,
             Role::Follower(seat) => (seat, false),
-            Role::Leader(lead) => {
+            Role::Leader(lead) | Role::Apart(lead) => {
                 // Somebody may have stored it between the lookup and now.
                 match stored_meanwhile(core, site, key, asked) {
                     Ok(response) => {
@@ -370,6 +382,12 @@ async fn join(
         tried.push(seat.number());
     }
     pass(core, site, asked, RequestBody::Empty, why).await
+}
+
+/// Whether a client asks for a part, or conditionally.
+fn is_particular(asked: &Asked) -> bool {
+    let names = [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+    names.iter().any(|name| asked.headers.contains_key(name))
 }
 
 /// From the store after all; else how to ask upstream by now.

@@ -200,3 +200,18 @@ async fn bodies_that_find_no_room_while_they_arrive_pass_through_whole_and_unsto
     assert!(again.cache_status().starts_with("fra-1; hit"), "{}", again.cache_status());
     assert_eq!(edge.metric("edge_in_flight_bytes").await, 0.0);
 }
+
+#[tokio::test]
+async fn one_private_answer_does_not_keep_a_page_out_of_the_store() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script_fn("/a", |seen: &Seen| {
+        let scope = if seen.header("cookie").is_some() { "private" } else { "max-age=60" };
+        ok("page").header("cache-control", scope)
+    });
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    Client::get_with(&format!("{}/a", edge.url()), &[("cookie", "session=1")]).await;
+    let first = edge.get("/a").await;
+    assert!(first.cache_status().contains("; stored"), "{}", first.cache_status());
+    assert!(edge.get("/a").await.cache_status().starts_with("fra-1; hit"));
+    assert_eq!(origin.count("/a"), 2);
+}

@@ -255,3 +255,36 @@ async fn answers_of_other_versions_and_framings_become_the_edges_own() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_host_that_the_key_does_not_hold_cannot_poison_what_others_get() {
+    let origin = ScriptedOrigin::start().await;
+    for path in ["/links", "/varies"] {
+        origin.script_fn(path, move |seen| {
+            let told = seen.header("x-forwarded-host").unwrap_or("nobody").to_owned();
+            let vary = if seen.path == "/varies" { "X-Forwarded-Proto" } else { "Accept" };
+            ok(told).header("cache-control", "max-age=60").header("vary", vary)
+        });
+    }
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let links = format!("{}/links", edge.url());
+    assert_eq!(Client::get_with(&links, &[("host", "evil.example")]).await.text(), "nobody");
+    let own = edge.url().strip_prefix("http://").unwrap();
+    origin.script_fn("/own", |seen| ok(seen.header("x-forwarded-host").unwrap().to_owned()));
+    assert_eq!(edge.get("/own").await.text(), own, "the edge's own address may be told");
+    for round in 1..=2 {
+        edge.get("/varies").await;
+        assert_eq!(origin.count("/varies"), round, "what varies by the edge's words is not shared");
+    }
+}
+
+#[tokio::test]
+async fn methods_that_no_origin_should_see_are_refused() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let url = format!("{}/a", edge.url());
+    let reply = Client::request(Method::TRACE, &url, &[], "".into()).await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (405, "method_not_allowed"));
+    assert!(reply.header("allow").is_some());
+    assert_eq!(origin.count("/a"), 0);
+}

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use http::Method;
 use http_body_util::BodyExt;
 use meridian_tests::client::{Client, get};
 use meridian_tests::edge::EdgeProcess;
 use meridian_tests::origin::{Gate, ScriptedOrigin, Seen, ok, status};
+use meridian_tests::raw;
 use meridian_tests::wait::{PATIENCE, eventually};
 
 #[tokio::test]
@@ -162,4 +164,21 @@ async fn freshening_keeps_what_governs_and_adds_nothing_twice() {
     let explained = Client::get(&explained).await.json();
     assert_eq!(explained["stored"][0]["lifetime_seconds"], 60, "{explained}");
     assert_eq!(explained["stored"][0]["tags"][0], "k", "{explained}");
+}
+
+#[tokio::test]
+async fn an_origin_that_closes_a_kept_connection_under_a_request_is_asked_again_where_that_is_safe()
+{
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let (address, _serving) = raw::fickle_origin(answer).await;
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.peers.insert("origin-1".parse().unwrap(), address.to_string().parse().unwrap());
+    })
+    .await;
+    assert_eq!(edge.get("/1").await.text(), "ok");
+    assert_eq!(edge.get("/2").await.text(), "ok", "asked again over a new connection");
+    let url = format!("{}/3", edge.url());
+    let delete = Client::request(Method::DELETE, &url, &[], "".into()).await;
+    assert_eq!(delete.status, 502, "it may have been carried out");
 }

@@ -57,6 +57,27 @@ pub async fn origin(answer: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
     (address, serving)
 }
 
+/// An origin that answers the first request of each connection with `answer`, takes a second one,
+/// and closes the connection instead of answering it.
+pub async fn fickle_origin(answer: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for answer in [answer, b""] {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0
+                {
+                }
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    });
+    (address, serving)
+}
+
 /// The status of the first answer in `text`.
 pub fn status(text: &str) -> u16 {
     let line = text.lines().next().unwrap_or_default();

@@ -3,11 +3,14 @@
 
 use std::error::Error as _;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -65,17 +68,18 @@ pub(crate) async fn exchange(
             Some(sender) => (sender, true),
             None => (connect(upstream, deadline, tasks).await?, false),
         };
-        let now = upstream.clock.now().mono;
-        let limit = upstream.limits.first_byte;
-        let sent = deadline.bound(now, limit, sender.try_send_request(request)).await;
-        match sent {
+        let again = if is_reused { repeat(&request) } else { None };
+        match answer(upstream, &mut sender, request, deadline).await {
             Ok(Ok(response)) => {
                 let upstream = Arc::clone(upstream);
                 return Ok((response, Lease { upstream, core, sender, _place: place }));
             }
             Ok(Err(mut failed)) => match failed.take_message() {
                 Some(unsent) if is_reused => request = unsent,
-                _ => return Err(broken(upstream, failed.into_error())),
+                Some(_) | None => match again {
+                    Some(again) => request = again,
+                    None => return Err(broken(upstream, failed.into_error())),
+                },
             },
             Err(limit) => {
                 let upstream = upstream.name.clone();
@@ -83,6 +87,41 @@ pub(crate) async fn exchange(
             }
         }
     }
+}
+
+/// Sends `request` and waits for the head of the answer, which is due from the end of the request
+/// on: how long a client takes to upload is not the origin's fault, and `[accept]` bounds it.
+async fn answer(
+    upstream: &Upstream,
+    sender: &mut SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+    mut deadline: Deadline,
+) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, Duration> {
+    let sent = request.body().sent();
+    let mut answer = pin!(sender.try_send_request(request));
+    if let Some(sent) = sent {
+        tokio::select! {
+            answer = answer.as_mut() => return Ok(answer),
+            () = sent.cancelled() => {}
+        }
+        deadline = Deadline::after(upstream.clock.now().mono, upstream.limits.total);
+    }
+    deadline.bound(upstream.clock.now().mono, upstream.limits.first_byte, answer).await
+}
+
+/// The same request once more, where that is safe: a kept connection may have been closed by the
+/// origin while the request was on its way (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+fn repeat(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !is_safe || !matches!(request.body(), RequestBody::Empty) {
+        return None;
+    }
+    let mut again = Request::new(RequestBody::Empty);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
 }
 
 /// Why a request that was on its way came to nothing: the client's own body may have failed.
