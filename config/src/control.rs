@@ -39,6 +39,12 @@ pub struct Control {
     /// When an edge counts as gone.
     #[serde(default)]
     pub health: Health,
+    /// The log of purges and configuration registers.
+    #[serde(default)]
+    pub journal: Journal,
+    /// The streams to the edges.
+    #[serde(default)]
+    pub stream: Stream,
     /// Limits of the API.
     #[serde(default)]
     pub limits: Limits,
@@ -91,6 +97,71 @@ impl Default for Health {
             edge_lapse: HumanDuration::secs(1), // four beats of 250 ms: steered away within 2 s
             edge_recovery: HumanDuration::millis(500), // two beats: not the first sign of life
             edge_expiry: HumanDuration::secs(86_400),
+        }
+    }
+}
+
+/// `[journal]`: how much of the past is kept.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Journal {
+    /// Purges and configuration changes kept one by one: the history, and what an edge that was
+    /// cut off gets exactly. Older ones are folded into a snapshot.
+    pub keep: NonZeroU32,
+    /// Selectors in the snapshot. An edge that misses even older ones drops everything it stored.
+    pub max_folded: NonZeroU32,
+    /// A repeated `Idempotency-Key` gets the first answer for this long.
+    pub key_expiry: HumanDuration,
+    /// `Idempotency-Key`s remembered; beyond it the oldest go before they expire.
+    pub max_keys: NonZeroU32,
+    /// Configuration registers, deleted ones that edges must still learn of among them.
+    pub max_registers: NonZeroU32,
+    /// The value of one register, as JSON.
+    pub register_size: ByteSize,
+    /// Changes that wait for the disk; one more waits at the API.
+    pub max_queue: NonZeroU32,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            keep: some(200_000), // minutes at a thousand purges a second; some 50 MB of disk
+            max_folded: some(50_000), // some 10 MB of memory
+            key_expiry: HumanDuration::secs(86_400), // a client that retries later made a new order
+            max_keys: some(1_000_000), // a day at eleven a second
+            max_registers: some(1_000),
+            register_size: ByteSize::kib(64), // a site with long lists takes a few KiB
+            max_queue: some(1_024),           // what one write to disk takes with it
+        }
+    }
+}
+
+/// `[stream]`: towards each edge.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Stream {
+    /// A frame comes at least this often.
+    pub heartbeat: HumanDuration,
+    /// Pieces of at most 1,000 frames that may wait for one edge to take them.
+    pub queue: NonZeroU32,
+    /// An edge that takes none for this long is told to come again, and cut off.
+    pub patience: HumanDuration,
+    /// The longest that a purge may wait for edges, `?timeout=`.
+    pub max_wait: HumanDuration,
+    /// Purges whose way to each edge is remembered with its latency.
+    pub tracked: NonZeroU32,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            heartbeat: HumanDuration::millis(250), // an edge knows within a second that it is alone
+            queue: some(16),                       // a few MiB for an edge that catches up
+            patience: HumanDuration::secs(5),      // longer than a pause of a busy machine
+            max_wait: HumanDuration::secs(60),     // what clients and proxies bear
+            tracked: some(1_024),
         }
     }
 }

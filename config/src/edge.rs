@@ -13,6 +13,7 @@ use crate::units::{
 };
 
 mod check;
+pub mod site_value;
 
 /// An edge node.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]

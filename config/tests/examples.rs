@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use meridian_config::control::{Consistency, Control, Front, Health, Prefix};
+use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
 use meridian_config::edge::{Accept, Cache, Edge, Follow, Profile, Query, Site, Upstream};
 use meridian_config::load::{load, load_any, parse};
 use meridian_config::origin::{Content, Origin, Rule};
@@ -308,6 +308,8 @@ fn full_control() -> Control {
         prefix: vec![Prefix { net: "::/0".to_owned(), from: "1,2".to_owned() }],
         consistency: Consistency::default(),
         health: Health::default(),
+        journal: Journal::default(),
+        stream: Stream::default(),
         limits: control::Limits::default(),
         token: tokens(),
         log: Log::default(),

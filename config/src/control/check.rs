@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use crate::control::{Control, Front, Health, Limits, Prefix};
+use crate::control::{Control, Front, Health, Journal, Limits, Prefix, Stream};
 use crate::limits::{
     guarded, listeners_differ, path, reachable, replicas, time_limit, tokens, unique, within,
 };
@@ -21,6 +21,8 @@ impl Role for Control {
         self.check_replicas(at, found);
         prefixes(at, &self.prefix, found);
         self.health.check(&at.key("health"), found);
+        self.journal.check(&at.key("journal"), found);
+        self.stream.check(&at.key("stream"), found);
         self.limits.check(&at.key("limits"), found);
     }
 
@@ -64,6 +66,37 @@ impl Health {
             let violation = at.key("edge_expiry").breaks(&self.edge_expiry, rule);
             found.push(violation.with(&at.key("edge_lapse")));
         }
+    }
+}
+
+impl Journal {
+    fn check(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
+        let count = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        let key = |name: &str| at.key(name);
+        let one = NonZeroU32::MIN;
+        within(&key("keep"), self.keep, one, count(10_000_000), found); // gigabytes of disk
+        within(&key("max_folded"), self.max_folded, one, count(1_000_000), found); // in memory
+        let most = HumanDuration::secs(365 * 86_400);
+        time_limit(&key("key_expiry"), self.key_expiry, most, found);
+        within(&key("max_keys"), self.max_keys, one, count(100_000_000), found);
+        within(&key("max_registers"), self.max_registers, one, count(100_000), found);
+        // A value has to fit into a frame of the stream, with room for its key.
+        let (least, most) = (ByteSize::kib(1), ByteSize::mib(1));
+        within(&key("register_size"), self.register_size, least, most, found);
+        within(&key("max_queue"), self.max_queue, one, count(65_536), found);
+    }
+}
+
+impl Stream {
+    fn check(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
+        let count = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        let key = |name: &str| at.key(name);
+        let minute = HumanDuration::secs(60);
+        time_limit(&key("heartbeat"), self.heartbeat, minute, found);
+        within(&key("queue"), self.queue, NonZeroU32::MIN, count(1_024), found);
+        time_limit(&key("patience"), self.patience, minute, found);
+        time_limit(&key("max_wait"), self.max_wait, HumanDuration::secs(3_600), found);
+        within(&key("tracked"), self.tracked, NonZeroU32::MIN, count(1_000_000), found);
     }
 }
 

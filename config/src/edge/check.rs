@@ -207,6 +207,18 @@ impl Site {
         at: &Place<'_>,
         found: &mut Vec<Violation>,
     ) {
+        self.check_alone(at, found);
+        for (index, name) in self.origins.iter().enumerate() {
+            if !origins.iter().any(|origin| origin.name == *name) {
+                let rule = format!("names no [[origin]]: add one with name = \"{name}\"");
+                let violation = at.key("origins").index(index).breaks(name, rule);
+                found.push(violation.with(&root.key("origin")));
+            }
+        }
+    }
+
+    /// What can be said of a site without knowing the edge that it is for.
+    pub(super) fn check_alone(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
         if self.hosts.is_empty() && !self.default {
             let rule = "must name a host, or the site must be the default one (default = true)";
             found.push(at.key("hosts").breaks(&self.hosts, rule).with(&at.key("default")));
@@ -216,12 +228,6 @@ impl Site {
             found.push(here.breaks(&self.origins, "must name at least one origin"));
         }
         unique(&here, None, self.origins.iter().map(NodeName::as_str), found);
-        for (index, name) in self.origins.iter().enumerate() {
-            if !origins.iter().any(|origin| origin.name == *name) {
-                let rule = format!("names no [[origin]]: add one with name = \"{name}\"");
-                found.push(here.index(index).breaks(name, rule).with(&root.key("origin")));
-            }
-        }
         let lifetimes = [
             ("default_lifetime", self.default_lifetime),
             ("heuristic_max", self.heuristic_max),

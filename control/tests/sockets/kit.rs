@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use meridian_config::control::{Consistency, Control, Front, Health, Limits, Prefix};
+use meridian_config::control::{
+    Consistency, Control, Front, Health, Journal, Limits, Prefix, Stream,
+};
 use meridian_config::shared::{Log, Scope, Token};
 use meridian_config::units::HumanDuration;
 use meridian_control::error::RunError;
@@ -214,6 +216,8 @@ pub(crate) fn control_config(folder: &Path) -> Control {
         consistency: Consistency::default(),
         // Generous: on a busy machine a scripted edge must not lapse unasked.
         health: Health { edge_lapse: ms(2_000), edge_recovery: ms(300), edge_expiry: ms(600_000) },
+        journal: Journal::default(),
+        stream: Stream::default(),
         limits: Limits::default(),
         token: vec![token("anna", OPERATOR, Scope::Operate), token("edges", EDGE, Scope::Edge)],
         log: Log::default(),

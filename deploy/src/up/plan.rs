@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use meridian_config::control::{Consistency, Control, Front, Health, Limits};
+use meridian_config::control::{Consistency, Control, Front, Health, Journal, Limits, Stream};
 use meridian_config::edge::{Accept, Cache, Edge, Follow, Site as EdgeSite};
 use meridian_config::load::check;
 use meridian_config::origin::{Content, Limits as OriginLimits, Origin};
@@ -208,6 +208,8 @@ impl Planner<'_> {
             peers: peers(edges.map(|edge| (&edge.name, address(edge.pair.admin)))),
             consistency: Consistency::default(),
             health: Health::default(),
+            journal: Journal::default(),
+            stream: Stream::default(),
             prefix: Vec::new(),
             limits: Limits { drain_timeout: OTHER_DRAIN, ..Limits::default() },
             token: self.tokens(),
