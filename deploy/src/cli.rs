@@ -3,7 +3,11 @@
 //! Commands of the contract that are not built yet stand here too, so that they answer "not
 //! offered yet" and not "unknown".
 
-use std::ffi::OsString;
+pub(crate) mod config;
+pub(crate) mod later;
+pub(crate) mod purge;
+pub(crate) mod target;
+
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
@@ -13,6 +17,11 @@ use meridian_config::units::{ByteSize, HumanDuration, Region};
 use meridian_tests_load::options::Alpha;
 use meridian_tests_load::sizes::Sizes;
 use meridian_tests_load::spread::Shares;
+
+use crate::cli::config::ConfigArgs;
+use crate::cli::later::LaterArgs;
+use crate::cli::purge::PurgeArgs;
+use crate::cli::target::TargetArgs;
 
 /// A whole CDN in one binary: edges that cache, an origin behind them, a control plane that steers.
 #[derive(Debug, Parser)]
@@ -57,12 +66,12 @@ pub(crate) enum Command {
     Publish(LaterArgs),
     /// Not offered yet: return to an earlier release
     Rollback(LaterArgs),
-    /// Not offered yet: purge by URL, prefix, tag, host or everything
-    Purge(LaterArgs),
+    /// Purge by URL, prefix, tag, host or everything, at every edge
+    Purge(Box<PurgeArgs>),
     /// Not offered yet: push content to edges before the first request
     Seed(LaterArgs),
-    /// Not offered yet: read and write configuration registers
-    Config(LaterArgs),
+    /// Read and write configuration registers; sites among them are obeyed at once
+    Config(ConfigArgs),
     /// Not offered yet: cut, delay and heal links between nodes
     Net(LaterArgs),
     /// Not offered yet: narrated scenarios with a verdict
@@ -201,20 +210,6 @@ pub(crate) struct NodeArgs {
     /// End when standard input ends: whoever started this node is gone
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
-}
-
-/// Which cluster is meant.
-#[derive(Debug, Args)]
-pub(crate) struct TargetArgs {
-    /// The folder of a running `meridian up`
-    #[arg(long, env = "MERIDIAN_DIR", default_value = ".meridian")]
-    pub(crate) dir: PathBuf,
-    /// A control replica instead, with the token in the environment variable MERIDIAN_TOKEN
-    #[arg(long, value_name = "URL")]
-    pub(crate) control: Option<String>,
-    /// Answer in JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// `meridian status`.
@@ -376,14 +371,6 @@ pub(crate) struct LoadObjectsArgs {
     pub(crate) sizes: Sizes,
 }
 
-/// A command that is not built yet: whatever is written after it.
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
-pub(crate) struct LaterArgs {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub(crate) rest: Vec<OsString>,
-}
-
 /// `fra,iad` or `fra=2,iad=1`: who is asked, and how the requests are shared.
 pub(crate) fn region_shares(text: &str) -> Result<Shares, String> {
     let shares: Vec<String> = text
@@ -407,7 +394,7 @@ mod tests {
     #[test]
     fn a_later_command_takes_whatever_the_contract_lets_one_write() {
         let rows: [&[&str]; 4] = [
-            &["purge", "--tag", "news", "--wait", "region:fra", "--soft"],
+            &["config", "resolve", "site/shop", "--take", "2"],
             &["net", "delay", "fra", "nrt", "30s"],
             &["seed", "http://a/b", "--region", "fra"],
             &["publish", "--help"],

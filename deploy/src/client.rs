@@ -10,8 +10,10 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{Method, Request, StatusCode};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderName, IF_MATCH, USER_AGENT,
+};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -26,6 +28,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An answer is read up to this size: metrics of many sites, explanations of long tables.
 const LARGEST_ANSWER: usize = 16 << 20;
+
+/// Names an order, so that it is obeyed once however often it is sent.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Where a listener is: `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +123,34 @@ pub(crate) enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the same call may succeed a moment later: nobody was there, or whoever was there
+    /// could not finish.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Broken { .. } => true,
+            Self::Refused { status, code, .. } => {
+                let passing = [
+                    StatusCode::BAD_GATEWAY,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    StatusCode::GATEWAY_TIMEOUT,
+                ];
+                passing.contains(status) || code.as_deref() == Some("idempotency_in_flight")
+            }
+            Self::Url { .. } | Self::Unusable { .. } => false,
+        }
+    }
+
+    /// Whether the other side may have obeyed although it did not say so.
+    pub(crate) fn may_have_happened(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Broken { .. } | Self::Unusable { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Url { .. } | Self::Unreachable { .. } => false,
+        }
+    }
+}
+
 fn told(detail: &str, code: Option<&str>) -> String {
     match (detail, code) {
         ("", None) => "nothing more".to_owned(),
@@ -133,6 +166,37 @@ pub(crate) struct Client {
     base: Base,
     token: Option<String>,
     limit: Duration,
+}
+
+/// One request.
+#[derive(Debug)]
+struct Ask<'a> {
+    method: Method,
+    target: &'a str,
+    body: Bytes,
+    /// A header field that this request has and others have not.
+    field: Option<(HeaderName, &'a str)>,
+}
+
+impl<'a> Ask<'a> {
+    fn of(method: Method, target: &'a str) -> Self {
+        Self { method, target, body: Bytes::new(), field: None }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn etag(&self) -> Option<String> {
+        let tag = self.headers.get(ETAG)?.to_str().ok()?;
+        Some(tag.to_owned())
+    }
 }
 
 impl Client {
@@ -151,61 +215,86 @@ impl Client {
 
     /// `GET target`, as JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
-        let (_, body) = self.success(Method::GET, target, Bytes::new()).await?;
-        self.json(target, &body)
+        let answer = self.success(Ask::of(Method::GET, target)).await?;
+        self.json(target, &answer.body)
+    }
+
+    /// `GET target`, as JSON, with its entity tag if it has one.
+    pub(crate) async fn get_tagged(
+        &self,
+        target: &str,
+    ) -> Result<(Value, Option<String>), ClientError> {
+        let answer = self.success(Ask::of(Method::GET, target)).await?;
+        Ok((self.json(target, &answer.body)?, answer.etag()))
     }
 
     /// `GET target`, as text.
     pub(crate) async fn text(&self, target: &str) -> Result<String, ClientError> {
-        let (_, body) = self.success(Method::GET, target, Bytes::new()).await?;
-        String::from_utf8(body.to_vec()).map_err(|error| self.unusable(target, error.to_string()))
+        let answer = self.success(Ask::of(Method::GET, target)).await?;
+        String::from_utf8(answer.body.to_vec())
+            .map_err(|error| self.unusable(target, error.to_string()))
     }
 
     /// `PUT target` with a JSON body; what the answer says, if anything.
     pub(crate) async fn put(&self, target: &str, body: &Value) -> Result<Value, ClientError> {
-        let (_, body) = self.success(Method::PUT, target, body.to_string().into()).await?;
-        if body.is_empty() { Ok(Value::Null) } else { self.json(target, &body) }
+        Ok(self.put_if(target, body, None).await?.0)
+    }
+
+    /// `PUT target` with a JSON body, if what is there has the entity tag `if_match`; what the
+    /// answer says, if anything, and the new tag.
+    pub(crate) async fn put_if(
+        &self,
+        target: &str,
+        body: &Value,
+        if_match: Option<&str>,
+    ) -> Result<(Value, Option<String>), ClientError> {
+        let mut ask = Ask::of(Method::PUT, target);
+        ask.body = body.to_string().into();
+        ask.field = if_match.map(|tag| (IF_MATCH, tag));
+        let answer = self.success(ask).await?;
+        let told =
+            if answer.body.is_empty() { Value::Null } else { self.json(target, &answer.body)? };
+        Ok((told, answer.etag()))
+    }
+
+    /// `POST target` with a JSON body, which is obeyed once for each `key`.
+    pub(crate) async fn post_once<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: Bytes,
+        key: &str,
+    ) -> Result<T, ClientError> {
+        let field = Some((IDEMPOTENCY_KEY, key));
+        let answer = self.success(Ask { method: Method::POST, target, body, field }).await?;
+        self.json(target, &answer.body)
     }
 
     /// The status of `GET target`, and what went wrong in words.
     pub(crate) async fn probe(&self, target: &str) -> Result<(StatusCode, String), ClientError> {
-        let (status, body) = self.call(Method::GET, target, Bytes::new()).await?;
-        Ok((status, problem(&body).1))
+        let answer = self.call(Ask::of(Method::GET, target)).await?;
+        Ok((answer.status, problem(&answer.body).1))
     }
 
-    async fn success(
-        &self,
-        method: Method,
-        target: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let (status, body) = self.call(method, target, body).await?;
-        if status.is_success() {
-            return Ok((status, body));
+    async fn success(&self, ask: Ask<'_>) -> Result<Answer, ClientError> {
+        let url = self.url(ask.target);
+        let answer = self.call(ask).await?;
+        if answer.status.is_success() {
+            return Ok(answer);
         }
-        let (code, detail) = problem(&body);
-        Err(ClientError::Refused { url: self.url(target), status, code, detail })
+        let (code, detail) = problem(&answer.body);
+        Err(ClientError::Refused { url, status: answer.status, code, detail })
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        target: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn call(&self, ask: Ask<'_>) -> Result<Answer, ClientError> {
         let limit = self.limit;
-        timeout(limit, self.exchange(method, target, body))
+        timeout(limit, self.exchange(ask))
             .await
             .unwrap_or_else(|_elapsed| Err(ClientError::Timeout { url: self.url(""), limit }))
     }
 
-    async fn exchange(
-        &self,
-        method: Method,
-        target: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let request = self.request(method, target, body)?;
+    async fn exchange(&self, ask: Ask<'_>) -> Result<Answer, ClientError> {
+        let target = ask.target;
+        let request = self.request(ask)?;
         let stream = TcpStream::connect(self.base.address())
             .await
             .map_err(|source| ClientError::Unreachable { url: self.url(""), source })?;
@@ -215,24 +304,22 @@ impl Client {
         let mut tasks = JoinSet::new(); // ends with this exchange
         tasks.spawn(connection);
         let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
-        let body = body.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                self.unusable(target, format!("it is longer than {LARGEST_ANSWER} bytes"))
-            } else {
-                self.unusable(target, format!("it breaks off: {error}"))
-            }
-        })?;
-        Ok((status, body.to_bytes()))
+        let (head, body) = response.into_parts();
+        let body =
+            Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| match error
+                .downcast::<hyper::Error>(
+            ) {
+                Ok(source) => broken(*source),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    self.unusable(target, format!("it is longer than {LARGEST_ANSWER} bytes"))
+                }
+                Err(error) => self.unusable(target, error.to_string()),
+            })?;
+        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 
-    fn request(
-        &self,
-        method: Method,
-        target: &str,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, ClientError> {
+    fn request(&self, ask: Ask<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
+        let Ask { method, target, body, field } = ask;
         let mut request = Request::builder()
             .method(method)
             .uri(target)
@@ -241,6 +328,9 @@ impl Client {
             .header(USER_AGENT, concat!("meridian/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some((name, value)) = field {
+            request = request.header(name, value);
         }
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");

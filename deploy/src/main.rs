@@ -3,8 +3,8 @@
 //! - [`cli`] what may be written
 //! - [`up`] the local CDN: one child process per node · [`run`] one node in the foreground,
 //!   signals, drain · [`telemetry`] its log
-//! - [`status`], [`explain`], [`region`], [`check`], [`load`] one command each · [`target`] which
-//!   cluster they talk to · [`cluster`] its description · [`client`] HTTP
+//! - [`status`], [`explain`], [`region`], [`purge`], [`config`], [`check`], [`load`] one command
+//!   each · [`target`] which cluster they talk to · [`cluster`] its description · [`client`] HTTP
 //! - [`output`], [`table`] results · [`error`] exit codes
 //!
 //! Absent on purpose: decisions. What a request, a region or an edge gets is its role's to say.
@@ -13,12 +13,16 @@ mod check;
 mod cli;
 mod client;
 mod cluster;
+mod config;
 mod error;
 mod explain;
 mod load;
 mod output;
+mod purge;
 mod region;
 mod run;
+#[cfg(test)]
+mod scripted;
 mod status;
 mod table;
 mod target;
@@ -63,9 +67,9 @@ fn obey(command: Command) -> Result<(), CommandError> {
         Command::Load(args) => load::load(*args),
         Command::Publish(_) => later("publish"),
         Command::Rollback(_) => later("rollback"),
-        Command::Purge(_) => later("purge"),
+        Command::Purge(args) => purge::purge(&args),
         Command::Seed(_) => later("seed"),
-        Command::Config(_) => later("config"),
+        Command::Config(args) => config::config(&args),
         Command::Net(_) => later("net"),
         Command::Demo(_) => later("demo"),
     }

@@ -6,7 +6,7 @@ use std::fs;
 
 use meridian_control_wire::Edges;
 
-use crate::cli::TargetArgs;
+use crate::cli::target::TargetArgs;
 use crate::client::{Base, Client};
 use crate::cluster::{Cluster, ClusterError};
 use crate::error::CommandError;
