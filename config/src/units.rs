@@ -31,6 +31,12 @@ impl HumanDuration {
     }
 }
 
+impl From<Duration> for HumanDuration {
+    fn from(time: Duration) -> Self {
+        Self(time)
+    }
+}
+
 /// In days and less, so that a limit reads as it was meant: `365d`, not eleven months and some.
 impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use crate::source::Package;
 pub(crate) type Restraint = (&'static str, &'static [&'static str], &'static str);
 
 /// The restraints that the packages exist for.
-pub(crate) const RESTRAINTS: [Restraint; 7] = [
+pub(crate) const RESTRAINTS: [Restraint; 8] = [
     (
         "meridian-edge-rules",
         &["tokio", "hyper", "meridian-config"],
@@ -37,6 +37,11 @@ pub(crate) const RESTRAINTS: [Restraint; 7] = [
         "meridian-origin",
         &["meridian-edge", "meridian-control"],
         "an origin does not know edges; what HTTP demands of both is in the rules",
+    ),
+    (
+        "meridian-tests-chaos",
+        &["meridian-edge", "meridian-control", "meridian-control-wire", "meridian-origin"],
+        "a link carries bytes and does not know what they say",
     ),
     (
         "meridian-tests",

@@ -30,9 +30,10 @@ pub(crate) fn in_code(source: &Source) -> Vec<Breach> {
 
 /// Whether a source is test code as a whole.
 fn is_test_file(path: &str) -> bool {
-    let load = path.starts_with("tests/load/src/"); // the load generator is part of the product
+    // The load generator and the link proxies are part of the product.
+    let product = ["tests/load/src/", "tests/chaos/src/"].iter().any(|at| path.starts_with(at));
     let apart = path.starts_with("tests/") || path.contains("/tests/");
-    path.ends_with("/tests.rs") || apart && !load
+    path.ends_with("/tests.rs") || apart && !product
 }
 
 /// Looks at each token with the one that follows it.
@@ -173,6 +174,8 @@ mod tests {
             ("tests/scenarios/a.rs", sleeps, 1),
             ("tests/load/src/a.rs", sleeps, 0),
             ("tests/load/tests/a.rs", sleeps, 1),
+            ("tests/chaos/src/a.rs", sleeps, 0),
+            ("tests/chaos/tests/a.rs", sleeps, 1),
         ];
         for (path, text, want) in rows {
             let found = found(path, text);
