@@ -5,6 +5,7 @@
 
 pub(crate) mod config;
 pub(crate) mod later;
+pub(crate) mod net;
 pub(crate) mod purge;
 pub(crate) mod target;
 
@@ -20,6 +21,7 @@ use meridian_tests_load::spread::Shares;
 
 use crate::cli::config::ConfigArgs;
 use crate::cli::later::LaterArgs;
+use crate::cli::net::NetArgs;
 use crate::cli::purge::PurgeArgs;
 use crate::cli::target::TargetArgs;
 
@@ -72,8 +74,8 @@ pub(crate) enum Command {
     Seed(LaterArgs),
     /// Read and write configuration registers; sites among them are obeyed at once
     Config(ConfigArgs),
-    /// Not offered yet: cut, delay and heal links between nodes
-    Net(LaterArgs),
+    /// Show, cut, delay and heal the links between the nodes of a running `up`
+    Net(NetArgs),
     /// Not offered yet: narrated scenarios with a verdict
     Demo(LaterArgs),
 }
@@ -82,8 +84,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ports, in this order from --port on: front door, its admin listener, control-1, origin-1, its
-admin listener, then for each edge its listener and its admin listener. Only the front door insists
-on its port: another node whose port is taken gets a free one.
+admin listener, then for each edge its listener and its admin listener, then what `meridian net`
+talks to. Only the front door insists on its port: another node whose port is taken gets a free one.
 
 Files in --dir: cluster.json (addresses; there only while all is ready), token (all scopes),
 nodes/NAME.toml (what each node runs with), log/NAME.log, data/.
@@ -129,10 +131,10 @@ pub(crate) struct UpArgs {
     /// One region that the others ask instead of the origin (not offered yet)
     #[arg(long, value_name = "REGION")]
     pub(crate) shield: Option<String>,
-    /// Delays between regions as in the real world (real: not offered yet)
+    /// Delays between regions as in the real world: half the round trip each way
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) rtt: RttArg,
-    /// No link proxies between the nodes. Today every link is direct
+    /// No link proxies between the nodes: nothing can be cut or delayed, nothing costs extra
     #[arg(long)]
     pub(crate) direct: bool,
     /// Memory of each edge for stored responses [default: 256MiB]
@@ -395,7 +397,7 @@ mod tests {
     fn a_later_command_takes_whatever_the_contract_lets_one_write() {
         let rows: [&[&str]; 4] = [
             &["config", "resolve", "site/shop", "--take", "2"],
-            &["net", "delay", "fra", "nrt", "30s"],
+            &["demo", "outage", "--fast"],
             &["seed", "http://a/b", "--region", "fra"],
             &["publish", "--help"],
         ];

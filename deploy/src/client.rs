@@ -17,6 +17,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -255,6 +256,20 @@ impl Client {
         let told =
             if answer.body.is_empty() { Value::Null } else { self.json(target, &answer.body)? };
         Ok((told, answer.etag()))
+    }
+
+    /// `POST target` with a JSON body.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let mut ask = Ask::of(Method::POST, target);
+        ask.body = serde_json::to_vec(body)
+            .map_err(|error| self.unusable(target, error.to_string()))?
+            .into();
+        let answer = self.success(ask).await?;
+        self.json(target, &answer.body)
     }
 
     /// `POST target` with a JSON body, which is obeyed once for each `key`.

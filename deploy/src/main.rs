@@ -3,8 +3,9 @@
 //! - [`cli`] what may be written
 //! - [`up`] the local CDN: one child process per node · [`run`] one node in the foreground,
 //!   signals, drain · [`telemetry`] its log
-//! - [`status`], [`explain`], [`region`], [`purge`], [`config`], [`check`], [`load`] one command
-//!   each · [`target`] which cluster they talk to · [`cluster`] its description · [`client`] HTTP
+//! - [`status`], [`explain`], [`region`], [`purge`], [`config`], [`net`], [`check`], [`load`] one
+//!   command each · [`target`] which cluster they talk to · [`cluster`] its description ·
+//!   [`client`] HTTP
 //! - [`output`], [`table`] results · [`error`] exit codes
 //!
 //! Absent on purpose: decisions. What a request, a region or an edge gets is its role's to say.
@@ -17,6 +18,7 @@ mod config;
 mod error;
 mod explain;
 mod load;
+mod net;
 mod output;
 mod purge;
 mod region;
@@ -65,12 +67,12 @@ fn obey(command: Command) -> Result<(), CommandError> {
         Command::Region(args) => region::region(&args),
         Command::Check(args) => check::check(&args),
         Command::Load(args) => load::load(*args),
+        Command::Net(args) => net::net(&args),
         Command::Publish(_) => later("publish"),
         Command::Rollback(_) => later("rollback"),
         Command::Purge(args) => purge::purge(&args),
         Command::Seed(_) => later("seed"),
         Command::Config(args) => config::config(&args),
-        Command::Net(_) => later("net"),
         Command::Demo(_) => later("demo"),
     }
 }

@@ -1,18 +1,20 @@
 //! `meridian up`: a whole CDN on this machine, one process per node.
 //!
 //! In reading order: [`options`] what was asked for · [`dir`] the folder · [`ports`] reserved for
-//! good · [`plan`] nodes and their configuration · [`child`] one process · [`log`] what it says ·
-//! [`report`] what a person is told. This file starts, watches and ends all of them.
+//! good · [`plan`] nodes and their configuration · [`links`] between them · [`child`] one process ·
+//! [`log`] what it says · [`report`] what a person is told. This file starts, watches and ends all
+//! of them.
 //!
 //! # Invariants
 //! - `cluster.json` is there only while every node has answered, and is gone at the end.
 //! - At the end no process is left, whatever happened in between.
-//!
-//! Absent on purpose: links between nodes that can be cut or delayed; every link is direct.
+//! - Links live in this process, on threads of their own, from before the first node to after the
+//!   last: they work whatever dies, and a node that is started again finds them where they were.
 
 mod child;
 mod dir;
 pub(crate) mod error;
+mod links;
 mod log;
 mod options;
 mod plan;
@@ -25,6 +27,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meridian_config::units::NodeName;
+use meridian_tests_chaos::net::Net;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout, timeout_at};
@@ -51,6 +55,9 @@ const MOST_EVENTS: usize = 1_024;
 /// Lines of its log that a node's failure is told with.
 const TAIL: usize = 12;
 
+/// Open files that are asked for, if the system lets us.
+const MOST_OPEN_FILES: u64 = 65_536;
+
 /// Threads that watch and hear the nodes.
 const WORKERS: usize = 2;
 
@@ -60,8 +67,10 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), CommandError> {
     let options = Options::of(args)?;
     let dir = ClusterDir::open(&options.dir, options.start, &options.remembered())?;
     let (mut ports, front) = Ports::from(options.port)?;
-    let plan = Plan::new(&options, &dir, &mut ports, front)?;
+    let mut plan = Plan::new(&options, &dir, &mut ports, front)?;
     dir.ensure_token()?;
+    raise_open_files();
+    let links = plan.links.take().map(Net::start).transpose().map_err(UpError::Links)?;
     for node in &plan.nodes {
         let file = dir.node_file(&node.name);
         fs::write(&file, &node.config).map_err(UpError::file("write", file))?;
@@ -75,8 +84,19 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), CommandError> {
         outcome
     });
     Cluster::remove(dir.path()).map_err(UpError::file("remove", dir.cluster_file()))?;
+    drop(links); // needed until the last node has drained
     drop(ports); // held until nobody listens any more
     outcome
+}
+
+/// Each connection over a link takes two files here, and nodes inherit the limit. Who may not have
+/// more goes on with what there is.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(MOST_OPEN_FILES, |maximum| maximum.min(MOST_OPEN_FILES));
+    if current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).ok();
+    }
 }
 
 /// The nodes, running.
@@ -264,7 +284,8 @@ impl Running {
             Site::Sample | Site::Folder(_) | Site::Trace(_) => None,
         };
         let front = &self.cluster.front;
-        write_text(&report::addresses(&nodes, front, origin.as_deref(), dir.path(), took))
+        let dir = (dir.path(), self.cluster.net.is_some());
+        write_text(&report::addresses(&nodes, front, origin.as_deref(), dir, took))
     }
 
     /// Ends the nodes, stage by stage; a signal ends all that is left at once.

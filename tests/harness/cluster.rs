@@ -32,6 +32,8 @@ pub struct ClusterFile {
     pub consistency: String,
     /// The front door.
     pub front: String,
+    /// Where links are shown and changed; none if they are direct.
+    pub net: Option<String>,
     /// The file with a token of all scopes.
     pub token_file: PathBuf,
     /// The origins; none if the site stands elsewhere.
@@ -218,7 +220,8 @@ impl ClusterFile {
     /// Every address of the cluster.
     pub fn addresses(&self) -> Vec<String> {
         let nodes = self.nodes().flat_map(|node| [Some(&node.url), node.admin.as_ref()]);
-        nodes.flatten().chain([&self.front]).map(|url| address(url).to_owned()).collect()
+        let others = [Some(&self.front), self.net.as_ref()];
+        nodes.chain(others).flatten().map(|url| address(url).to_owned()).collect()
     }
 
     async fn nobody_listens(&self) {

@@ -5,6 +5,7 @@
 mod bad_input;
 mod front_door;
 mod herd;
+mod links;
 mod load;
 mod recovery;
 mod serving;

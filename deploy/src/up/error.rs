@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use meridian_config::units::NodeName;
 use meridian_config::violation::Violations;
+use meridian_tests_chaos::error::NetError;
 
 /// Why a local CDN could not be started, or broke.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +96,9 @@ pub(crate) enum UpError {
         /// The end of its log.
         log: Vec<String>,
     },
+    /// The links between the nodes cannot be made.
+    #[error("the links between the nodes cannot be made")]
+    Links(#[from] NetError),
     /// A task of `up` itself panicked.
     #[error("the supervision of the nodes broke down")]
     Panicked(#[source] tokio::task::JoinError),
@@ -115,6 +119,7 @@ impl UpError {
             | Self::File { .. }
             | Self::Unwritable { .. }
             | Self::NotReady { .. }
+            | Self::Links(_)
             | Self::Panicked(_) => false,
         }
     }

@@ -3,7 +3,8 @@
 //! # Invariants
 //! - An [`Options`] makes sense as a whole: every region is a place, the site is there.
 //! - [`Remembered`] is what a folder may not be started with differently: what decides the names
-//!   of the nodes and what they hold. Ports, memory and log levels may change from run to run.
+//!   of the nodes and what they hold. Ports, links, memory and log levels may change from run to
+//!   run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,10 +44,23 @@ pub(crate) struct Options {
     pub(crate) start: Start,
     /// Memory of each edge for stored responses, if not the default.
     pub(crate) capacity: Option<ByteSize>,
+    /// How nodes reach each other.
+    pub(crate) links: Links,
     /// What the nodes log.
     pub(crate) level: Level,
     /// How the addresses are told.
     pub(crate) format: Format,
+}
+
+/// How nodes reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// Each dials the other itself.
+    Direct,
+    /// Through proxies that can cut and delay, and do neither at first.
+    Near,
+    /// Through proxies that delay as the distance between the regions does.
+    Real,
 }
 
 /// What to do with what an earlier run left.
@@ -99,6 +113,7 @@ impl Options {
             dir: args.dir.clone(),
             start: if args.fresh { Start::Fresh } else { Start::Continue },
             capacity: args.capacity,
+            links: links(args)?,
             level: args.log.level(),
             format: Format::of(args.json),
         })
@@ -131,10 +146,21 @@ fn refuse_later(args: &UpArgs) -> Result<(), CommandError> {
     let later = [
         (args.replicas.get() > 1).then(|| format!("--replicas {}", args.replicas)),
         (args.consistency == ConsistencyArg::Ap).then(|| "--consistency ap".to_owned()),
-        (args.rtt == RttArg::Real).then(|| "--rtt real".to_owned()),
         args.shield.as_ref().map(|region| format!("--shield {region}")),
     ];
     later.into_iter().flatten().next().map_or(Ok(()), |what| Err(CommandError::NotOffered(what)))
+}
+
+fn links(args: &UpArgs) -> Result<Links, UpError> {
+    match (args.direct, args.rtt) {
+        (true, RttArg::None) => Ok(Links::Direct),
+        (false, RttArg::None) => Ok(Links::Near),
+        (false, RttArg::Real) => Ok(Links::Real),
+        (true, RttArg::Real) => {
+            let text = "--rtt real delays the links and --direct leaves none to delay: take one";
+            Err(UpError::Option(text.to_owned()))
+        }
+    }
 }
 
 /// Refuses a folder of the cluster that the site would serve: a token is in it. The default name
@@ -276,7 +302,7 @@ impl Remembered {
 mod tests {
     use clap::Parser;
 
-    use super::{Options, Site};
+    use super::{Links, Options, Site};
     use crate::cli::{Cli, Command};
     use crate::error::CommandError;
 
@@ -314,10 +340,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_yet_says_so_and_counts_as_wrong_usage() {
-        let rows: [&[&str]; 5] = [
+        let rows: [&[&str]; 4] = [
             &["--replicas", "3"],
             &["--consistency", "ap"],
-            &["--rtt", "real"],
             &["--shield", "fra"],
             &["https://example.com"],
         ];
@@ -327,6 +352,17 @@ mod tests {
             assert_eq!(code, 2.into(), "{words:?}");
         }
         assert!(options(&["--direct", "--rtt", "none", "--replicas", "1"]).is_ok());
+    }
+
+    #[test]
+    fn links_are_proxied_unless_they_are_direct_and_only_those_can_be_delayed() {
+        let links = |words: &[&str]| options(words).unwrap().links;
+        assert_eq!(links(&[]), Links::Near);
+        assert_eq!(links(&["--rtt", "real"]), Links::Real);
+        assert_eq!(links(&["--direct"]), Links::Direct);
+        let (told, code) = refusal(&["--direct", "--rtt", "real"]);
+        assert!(told.contains("take one"), "{told}");
+        assert_eq!(code, 2.into());
     }
 
     #[test]
@@ -370,7 +406,8 @@ mod tests {
     #[test]
     fn a_folder_is_held_to_what_decides_its_nodes_and_not_to_ports() {
         let first = options(&["--port", "0"]).unwrap().remembered();
-        let same = options(&["--port", "9000", "--capacity", "1GiB"]).unwrap().remembered();
+        let same = ["--port", "9000", "--capacity", "1GiB", "--rtt", "real"];
+        let same = options(&same).unwrap().remembered();
         let other = options(&["--edges", "2", "--profile", "rfc"]).unwrap().remembered();
         assert_eq!(first.differences(&same), "");
         assert_eq!(first.differences(&other), "edges was 1, now 2; profile was cdn, now rfc");

@@ -3,24 +3,27 @@
 //! # Invariants
 //! - The order in which ports are taken is the documented one (`meridian up --help`).
 //! - A node knows another by its name and finds the address in its own `[peers]`, nowhere else.
+//!   Unless links are direct, that is the address of a link.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Limits, Stream};
-use meridian_config::edge::{Accept, Cache, Edge, Follow, Site as EdgeSite};
+use meridian_config::edge::{Accept, Cache, Edge, Follow, Site as EdgeSite, Upstream};
 use meridian_config::load::check;
 use meridian_config::origin::{Content, Limits as OriginLimits, Origin};
 use meridian_config::places::Place;
 use meridian_config::role::Role;
 use meridian_config::shared::{Log, Peers, Scope, Token};
 use meridian_config::units::{Address, ByteSize, HumanDuration, NodeName, Region};
+use meridian_tests_chaos::net::Spec;
 use serde::de::DeserializeOwned;
 
 use crate::cluster::{Cluster, ControlEntry, EdgeEntry, OriginEntry, VERSION};
 use crate::up::dir::ClusterDir;
 use crate::up::error::UpError;
+use crate::up::links::{Party, Wiring};
 use crate::up::options::{Options, Site};
 use crate::up::ports::Ports;
 
@@ -40,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
     /// The description; process ids are not in it yet.
     pub(crate) cluster: Cluster,
+    /// The links between the nodes; none if they are direct.
+    pub(crate) links: Option<Spec>,
 }
 
 /// One node: one process.
@@ -111,13 +116,17 @@ impl Plan {
         front: SocketAddr,
     ) -> Result<Self, UpError> {
         let addresses = Addresses::take(options, ports, front)?;
-        let planner = Planner { options, dir, addresses };
+        let wiring = addresses.wire(options)?;
+        let planner = Planner { options, dir, addresses, wiring };
         let mut nodes = vec![planner.front()?, planner.control()?];
         nodes.extend(planner.origin()?);
         for edge in &planner.addresses.edges {
             nodes.push(planner.edge(edge)?);
         }
-        Ok(Self { nodes, cluster: planner.cluster() })
+        let (mut cluster, tokens) = (planner.cluster(), planner.tokens());
+        let links = planner.wiring.into_spec(ports, tokens)?;
+        cluster.net = links.as_ref().and_then(|links| links.api.local_addr().ok()).map(url);
+        Ok(Self { nodes, cluster, links })
     }
 }
 
@@ -164,12 +173,51 @@ impl Addresses {
         }
         Ok(Self { front, control, origin, edges })
     }
+
+    /// Where edges reach the origin in the end: ours, or somebody's web server.
+    fn origin(&self) -> Address {
+        match &self.origin {
+            Origins::Ours(pair) => address(pair.listen),
+            Origins::Server(server) => server.clone(),
+        }
+    }
+
+    /// Lays the links: who dials whom.
+    fn wire(&self, options: &Options) -> Result<Wiring, UpError> {
+        let home = options.regions.first().copied();
+        let party = |name: &str, kind: Kind, place, address| Party {
+            name: node_name(name),
+            role: kind.word(),
+            place,
+            address,
+        };
+        let mut parties = vec![
+            party("front", Kind::Front, None, None),
+            party("control-1", Kind::Control, home, Some(address(self.control))),
+            party("origin-1", Kind::Origin, home, Some(self.origin())),
+        ];
+        parties.extend(self.edges.iter().map(|edge| {
+            let admin = Some(address(edge.pair.admin));
+            party(edge.name.as_str(), Kind::Edge, Some(edge.place), admin)
+        }));
+        let mut wiring = Wiring::new(options.links, parties);
+        let (front, control, origin) =
+            (node_name("front"), node_name("control-1"), node_name("origin-1"));
+        wiring.lay(&front, &control)?;
+        for edge in &self.edges {
+            wiring.lay(&edge.name, &origin)?;
+            wiring.lay(&edge.name, &control)?;
+            wiring.lay(&control, &edge.name)?; // its admin listener
+        }
+        Ok(wiring)
+    }
 }
 
 struct Planner<'a> {
     options: &'a Options,
     dir: &'a ClusterDir,
     addresses: Addresses,
+    wiring: Wiring,
 }
 
 impl Planner<'_> {
@@ -181,7 +229,7 @@ impl Planner<'_> {
             name: name.clone(),
             listen,
             admin,
-            peers: peers([(&control, address(self.addresses.control))]),
+            peers: self.peers(&name, [&control]),
             replicas: vec![control],
             trust_from: true, // whoever asks sits at this machine
             prefix: Vec::new(),
@@ -198,14 +246,14 @@ impl Planner<'_> {
         let name = node_name("control-1");
         let listen = self.addresses.control;
         let home = self.home();
-        let edges = self.addresses.edges.iter();
+        let edges = self.addresses.edges.iter().map(|edge| &edge.name);
         let config = Control {
             name: name.clone(),
             region: region(home),
             listen,
             data: self.dir.data(&name),
             replicas: vec![name.clone()],
-            peers: peers(edges.map(|edge| (&edge.name, address(edge.pair.admin)))),
+            peers: self.peers(&name, edges),
             consistency: Consistency::default(),
             health: Health::default(),
             journal: Journal::default(),
@@ -248,8 +296,6 @@ impl Planner<'_> {
     fn edge(&self, edge: &EdgeAddresses) -> Result<Node, UpError> {
         let (origin, control) = (node_name("origin-1"), node_name("control-1"));
         let Pair { listen, admin } = edge.pair;
-        let at_control = (&control, address(self.addresses.control));
-        let at_origin = (&origin, self.origin_address());
         let config = Edge {
             name: edge.name.clone(),
             region: region(edge.place),
@@ -266,8 +312,11 @@ impl Planner<'_> {
                 token_file: self.dir.token_file(),
                 ..table("replicas = [\"control-1\"]\ntoken_file = \"\"")
             }),
-            peers: peers([at_control, at_origin]),
-            origin: vec![table("name = \"origin-1\"")],
+            peers: self.peers(&edge.name, [&control, &origin]),
+            origin: vec![Upstream {
+                authority: Some(self.addresses.origin()), // whatever link leads there
+                ..table("name = \"origin-1\"")
+            }],
             site: vec![EdgeSite {
                 default: true,
                 profile: self.options.profile,
@@ -314,7 +363,7 @@ impl Planner<'_> {
             origins: vec![OriginEntry {
                 name: node_name("origin-1"),
                 region: home.clone(),
-                url: format!("http://{}", self.origin_address()),
+                url: format!("http://{}", self.addresses.origin()),
                 admin: match &self.addresses.origin {
                     Origins::Ours(pair) => Some(url(pair.admin)),
                     Origins::Server(_) => None,
@@ -331,12 +380,10 @@ impl Planner<'_> {
         }
     }
 
-    /// Where edges reach the origin: ours, or somebody's web server.
-    fn origin_address(&self) -> Address {
-        match &self.addresses.origin {
-            Origins::Ours(pair) => address(pair.listen),
-            Origins::Server(server) => server.clone(),
-        }
+    /// The table of a node from the names of those that it dials to addresses.
+    fn peers<'n>(&self, node: &NodeName, dialled: impl IntoIterator<Item = &'n NodeName>) -> Peers {
+        let entry = |name: &NodeName| Some((name.clone(), self.wiring.address(node, name)?));
+        dialled.into_iter().filter_map(entry).collect()
     }
 
     /// Where the origin and the control plane stand.
@@ -375,10 +422,6 @@ fn node<R: Role>(
     Ok(Node { name, kind, place, listen, health, config, drain: drain.get() })
 }
 
-fn peers<'n>(nodes: impl IntoIterator<Item = (&'n NodeName, Address)>) -> Peers {
-    nodes.into_iter().map(|(name, address)| (name.clone(), address)).collect()
-}
-
 fn node_name(text: &str) -> NodeName {
     text.parse().expect("a role or a place's code, a dash and a number are a name")
 }
@@ -397,13 +440,17 @@ fn url(socket: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
     use meridian_config::control::{Control, Front};
     use meridian_config::edge::{Edge, Profile};
     use meridian_config::load::load;
     use meridian_config::origin::Origin;
+    use meridian_config::places::round_trip;
     use meridian_config::role::Role;
     use meridian_config::units::ByteSize;
+    use meridian_tests_chaos::net::LinkSpec;
 
     use super::{Kind, Plan};
     use crate::cli::{Cli, Command};
@@ -443,12 +490,56 @@ mod tests {
         assert!(origin.content.sample && front.trust_from);
         assert_eq!(control.region.as_str(), "fra", "origin and control stand in the first region");
         assert_eq!(origin.region.as_str(), "fra");
-        let peer = |name: &str| edge.peers[name].to_string();
-        assert_eq!(peer("origin-1"), origin.listen.to_string());
-        assert_eq!(peer("control-1"), control.listen.to_string());
-        assert_eq!(control.peers["sin-2"].to_string(), edge.admin.to_string());
         assert_eq!(edge.city.as_deref(), Some("Singapore"));
         assert!(edge.site[0].default && edge.site[0].profile == Profile::Cdn);
+    }
+
+    #[test]
+    fn a_node_is_told_the_address_of_a_link_or_if_links_are_direct_of_the_node() {
+        for words in [&[][..], &["--direct"][..]] {
+            let (plan, dir, _temp) = plan(words).unwrap();
+            let front: Front = read(&plan, &dir, "front");
+            let control: Control = read(&plan, &dir, "control-1");
+            let origin: Origin = read(&plan, &dir, "origin-1");
+            let edge: Edge = read(&plan, &dir, "fra-1");
+            let authority = edge.origin[0].authority.as_ref().unwrap();
+            assert_eq!(authority.as_str(), origin.listen.to_string(), "the origin's own");
+            let rows = [
+                ("front", &front.peers["control-1"], "control-1", control.listen),
+                ("fra-1", &edge.peers["control-1"], "control-1", control.listen),
+                ("fra-1", &edge.peers["origin-1"], "origin-1", origin.listen),
+                ("control-1", &control.peers["fra-1"], "fra-1", edge.admin),
+            ];
+            for (from, told, to, listen) in rows {
+                let Some(links) = &plan.links else {
+                    assert_eq!(told.to_string(), listen.to_string(), "{from} {to}");
+                    continue;
+                };
+                let is_it = |link: &&LinkSpec| link.from.as_str() == from && link.to.as_str() == to;
+                let link = links.links.iter().find(is_it).unwrap();
+                assert_eq!(told.to_string(), link.listener.local_addr().unwrap().to_string());
+                assert_eq!(link.dial.to_string(), listen.to_string(), "{from} {to}");
+            }
+            assert_eq!(plan.links.is_none(), words == ["--direct"]);
+            assert_eq!(plan.cluster.net.is_none(), words == ["--direct"]);
+        }
+    }
+
+    #[test]
+    fn real_round_trips_delay_each_way_between_regions_by_half() {
+        let (plan, _dir, _temp) = plan(&["--rtt", "real", "--regions", "iad,fra"]).unwrap();
+        let delay = |from: &str, to: &str| {
+            let mut links = plan.links.as_ref().unwrap().links.iter();
+            let link = links.find(|link| link.from.as_str() == from && link.to.as_str() == to);
+            let base = link.unwrap().base;
+            assert_eq!(base.there, base.back);
+            base.there.delay
+        };
+        let half = round_trip("iad", "fra").unwrap() / 2;
+        assert!(half > Duration::from_millis(30), "{half:?}");
+        assert_eq!((delay("fra-1", "origin-1"), delay("control-1", "fra-1")), (half, half));
+        assert_eq!(delay("iad-1", "origin-1"), Duration::ZERO, "in one region");
+        assert_eq!(delay("front", "control-1"), Duration::ZERO, "it stands nowhere");
     }
 
     #[test]
@@ -456,7 +547,10 @@ mod tests {
         let (plan, dir, _temp) = plan(&["http://localhost:8000", "--profile", "rfc"]).unwrap();
         assert!(plan.nodes.iter().all(|node| node.kind != Kind::Origin));
         let edge: Edge = read(&plan, &dir, "iad-1");
-        assert_eq!(edge.peers["origin-1"].as_str(), "localhost:8000");
+        assert_eq!(edge.origin[0].authority.as_ref().unwrap().as_str(), "localhost:8000");
+        let links = &plan.links.as_ref().unwrap().links;
+        let link = links.iter().find(|link| link.to.as_str() == "origin-1").unwrap();
+        assert_eq!(link.dial.as_str(), "localhost:8000", "its name is looked up at each dial");
         assert_eq!(edge.site[0].profile, Profile::Rfc);
         let origin = &plan.cluster.origins[0];
         assert_eq!(origin.url, "http://localhost:8000");

@@ -10,11 +10,14 @@
 //!   reservation stands, so two `up`s never reserve the same port.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::up::error::UpError;
+
+/// Connections that wait to be accepted at a listener of our own.
+const BACKLOG: i32 = 1_024;
 
 /// Ports in the order in which they are asked for. Dropping it gives them back.
 #[derive(Debug)]
@@ -46,6 +49,25 @@ impl Ports {
         self.held.push(socket);
         Ok(address)
     }
+
+    /// A listener of our own at the next port, or at a free one if that is taken.
+    pub(crate) fn listen(&mut self) -> Result<TcpListener, UpError> {
+        let wanted = self.next;
+        self.next = wanted.and_then(|port| port.checked_add(1));
+        wanted.and_then(|port| listen(port).ok()).map_or_else(listen_anywhere, Ok)
+    }
+}
+
+/// A listener of our own at any free port: nobody needs to know it beforehand.
+pub(crate) fn listen_anywhere() -> Result<TcpListener, UpError> {
+    listen(0).map_err(|source| UpError::Port { port: 0, source })
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let socket = socket(address, |socket| socket.set_reuse_address(true))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Reserves `port` on the loopback address; 0 is any free one.

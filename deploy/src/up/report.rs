@@ -14,7 +14,7 @@ pub(crate) fn addresses(
     nodes: &[(&Node, Option<u32>)],
     front: &str,
     origin: Option<&str>,
-    dir: &Path,
+    (dir, has_links): (&Path, bool),
     took: Duration,
 ) -> String {
     let mut table = Table::default()
@@ -42,7 +42,7 @@ pub(crate) fn addresses(
         "{table}\n\
          Ready after {:.1} s: {edges} edge{}{behind}.\n  \
          open     {front}/\n  \
-         look     meridian status{flag}\n  \
+         look     meridian status{flag}\n{links}  \
          explain  meridian explain /{flag}\n  \
          files    {}\n  \
          Ctrl-C   drains all and ends\n",
@@ -50,6 +50,11 @@ pub(crate) fn addresses(
         if edges == 1 { "" } else { "s" },
         dir.display(),
         flag = dir_flag(dir),
+        links = if has_links {
+            format!("  links    meridian net show{}\n", dir_flag(dir))
+        } else {
+            String::new()
+        },
     )
 }
 

@@ -21,9 +21,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::net::Table;
 use crate::order::Order;
 use crate::problem::{Code, Problem, told};
+use crate::table::Table;
 use crate::tokens::Tokens;
 
 /// Connections at once: a person, some scripts, a dashboard.

@@ -6,7 +6,8 @@
 //! - [`shape`] how one way of a link behaves; `line` the bytes on their way and when each is due
 //!   (pure); `pace` a rate that connections share (pure)
 //! - `link` one link's state and counters; `gate` its listener; `relay` one connection
-//! - `api` the same over HTTP; `tokens` who may; `problem` how it says no
+//! - `table` all links, found by name; `api` the same over HTTP; `tokens` who may; `problem` how it
+//!   says no
 //!
 //! A link leads from the node that dials to the node that is dialled, and has two ways: *there*,
 //! from the dialer, and *back*. What a person cuts is named by who sends the bytes, whoever
@@ -41,8 +42,10 @@ mod gate;
 mod link;
 mod relay;
 
-mod api;
 mod problem;
+mod table;
+
+mod api;
 mod tokens;
 
 pub mod error;

@@ -19,11 +19,10 @@ use crate::api::{self, Api};
 use crate::error::NetError;
 use crate::gate;
 use crate::link::Link;
-use crate::names::{NameError, Node, sides};
-use crate::order::Order;
-use crate::problem::{Code, Problem};
+use crate::names::Node;
 use crate::relay::Pool;
 use crate::shape::{Shape, Ways};
+use crate::table::Table;
 use crate::tokens::Tokens;
 use crate::view::Links;
 
@@ -65,13 +64,6 @@ pub struct LinkSpec {
 pub struct Net {
     runtime: Option<Runtime>,
     table: Arc<Table>,
-}
-
-/// The links, to look at and to change.
-#[derive(Debug)]
-pub(crate) struct Table {
-    nodes: Vec<Node>,
-    links: Vec<Arc<Link>>,
 }
 
 impl Net {
@@ -139,41 +131,4 @@ fn listen(listener: StdListener) -> Result<(TcpListener, SocketAddr), NetError> 
     let refused = |source: io::Error| NetError::Listener { address, source };
     listener.set_nonblocking(true).map_err(refused)?;
     Ok((TcpListener::from_std(listener).map_err(refused)?, address))
-}
-
-impl Table {
-    pub(crate) fn view(&self) -> Links {
-        Links { links: self.links.iter().map(|link| link.view()).collect() }
-    }
-
-    /// Does what `order` says; tells the links that it is about, as they are then.
-    pub(crate) async fn obey(&self, order: &Order) -> Result<Links, Problem> {
-        let change = order.check().map_err(|rule| Problem::new(Code::BadRequest, rule))?;
-        let (a, b) = sides(&self.nodes, change.a, change.b).map_err(|error| {
-            let code = match error {
-                NameError::Unknown { .. } => Code::UnknownNode,
-                NameError::TwiceRest => Code::BadRequest,
-            };
-            Problem::new(code, error.to_string())
-        })?;
-        let mut changed = Vec::new();
-        for link in &self.links {
-            let ways = link.ways(|name| a.contains(name), |name| b.contains(name), change.one_way);
-            if !ways.is_empty() {
-                link.change(&ways, change.effect);
-                changed.push(link);
-            }
-        }
-        if changed.is_empty() {
-            let detail = format!(
-                "no link leads between {} and {}: neither dials the other",
-                change.a, change.b
-            );
-            return Err(Problem::new(Code::NoLink, detail));
-        }
-        for link in &changed {
-            link.settled().await;
-        }
-        Ok(Links { links: changed.into_iter().map(|link| link.view()).collect() })
-    }
 }
