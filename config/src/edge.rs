@@ -49,6 +49,9 @@ pub struct Edge {
     /// The store.
     #[serde(default)]
     pub cache: Cache,
+    /// What is remembered of purges.
+    #[serde(default)]
+    pub purge: Purge,
     /// The control plane it follows; without it the edge stands alone.
     #[serde(default)]
     pub control: Option<Follow>,
@@ -154,6 +157,29 @@ impl Default for Cache {
     }
 }
 
+/// `[purge]`: what is remembered of purges.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Purge {
+    /// Selectors that are remembered; with more the oldest are folded into a purge of their site.
+    pub max_selectors: NonZeroU32,
+    /// Operations whose ids are remembered, so that one that comes again changes nothing.
+    pub max_operations: NonZeroU32,
+    /// Between two looks through the store, which drop what was purged and forget selectors.
+    pub sweep_pause: HumanDuration,
+}
+
+impl Default for Purge {
+    fn default() -> Self {
+        let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            max_selectors: some(500_000),         // at 64 bytes each: 32 MB
+            max_operations: some(100_000),        // what a busy minute brings
+            sweep_pause: HumanDuration::secs(60), // a look at a million responses costs a second
+        }
+    }
+}
+
 /// `[control]` of an edge: whom it follows.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct Follow {
@@ -164,6 +190,10 @@ pub struct Follow {
     /// How often it reports. Default 250ms: three missed beats and steering turns within a second.
     #[serde(default = "default_beat")]
     pub beat: HumanDuration,
+    /// The folder that keeps the last good version of what the control plane said about sites.
+    /// Default: none; a restarted edge then begins with the sites of its own file.
+    #[serde(default)]
+    pub state: Option<PathBuf>,
 }
 
 fn default_beat() -> HumanDuration {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
-use meridian_config::edge::{Accept, Cache, Edge, Follow, Profile, Query, Site, Upstream};
+use meridian_config::edge::{Accept, Cache, Edge, Follow, Profile, Purge, Query, Site, Upstream};
 use meridian_config::load::{load, load_any, parse};
 use meridian_config::origin::{Content, Origin, Rule};
 use meridian_config::role::Role;
@@ -231,10 +231,12 @@ fn full_edge() -> Edge {
         cores: NonZeroU16::new(2),
         accept: Accept::default(),
         cache: Cache::default(),
+        purge: Purge::default(),
         control: Some(Follow {
             replicas: vec!["c".parse().unwrap()],
             token_file: "t".into(),
             beat: HumanDuration::millis(1),
+            state: Some("s".into()),
         }),
         peers: [("c".parse().unwrap(), "c:1".parse().unwrap())].into(),
         origin: vec![Upstream {

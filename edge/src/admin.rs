@@ -84,6 +84,10 @@ impl Admin {
             let detail = "this edge is stopping";
             return problem(method, StatusCode::SERVICE_UNAVAILABLE, "stopping", detail);
         }
+        if !self.edge.is_attached() {
+            let detail = "this edge does not know the purges yet: it waits for the control plane";
+            return problem(method, StatusCode::SERVICE_UNAVAILABLE, "attaching", detail);
+        }
         text("text/plain", "ready\n".to_owned())
     }
 

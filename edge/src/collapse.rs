@@ -27,6 +27,7 @@ use meridian_edge_rules::stored::StoredHead;
 use tokio::sync::{Notify, watch};
 
 use crate::body::UpstreamBody;
+use crate::epochs::{Demand, Epochs, Stamp, Tags};
 use crate::error::FetchError;
 use crate::flow::Flow;
 use crate::key::CacheKey;
@@ -43,6 +44,7 @@ const APART: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Partial {
     pub(crate) head: StoredHead,
+    pub(crate) tags: Tags,
     pub(crate) flow: Arc<Flow>,
     /// Its length, where the origin told.
     pub(crate) length: Option<u64>,
@@ -71,6 +73,8 @@ pub(crate) enum Landing {
 pub(crate) struct Flight {
     /// Tells it from others under the same key.
     number: u64,
+    /// Taken before its request leaves; alive as long as anybody may use what it brings.
+    stamp: Stamp,
     landing: watch::Sender<Option<Landing>>,
     /// What only the leader gets.
     private: Mutex<Option<Response<UpstreamBody>>>,
@@ -81,9 +85,10 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    fn new(number: u64) -> Arc<Self> {
+    fn new(number: u64, stamp: Stamp) -> Arc<Self> {
         Arc::new(Self {
             number,
+            stamp,
             landing: watch::Sender::new(None),
             private: Mutex::new(None),
             waiting: AtomicUsize::new(0),
@@ -93,6 +98,11 @@ impl Flight {
 
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Purges applied before its request left.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp.epoch()
     }
 
     /// Tells everybody.
@@ -239,6 +249,7 @@ pub(crate) struct Collapse {
     flights: AtomicU64,
     /// The number of the next flight.
     next: AtomicU64,
+    epochs: Arc<Epochs>,
 }
 
 #[derive(Default)]
@@ -248,13 +259,14 @@ struct Shard {
 }
 
 impl Collapse {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(epochs: Arc<Epochs>) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Arc::new(Self {
             shards,
             hasher: RandomState::default(),
             flights: AtomicU64::new(0),
             next: AtomicU64::new(0),
+            epochs,
         })
     }
 
@@ -265,28 +277,36 @@ impl Collapse {
     }
 
     /// Joins a fetch for `key` that suits `request`, or begins one. `tried` are the numbers of the
-    /// flights that this request has waited for in vain.
+    /// flights that this request has waited for in vain. A fetch that began before a purge which
+    /// was applied before this request came (`demand`) is not for it.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: &CacheKey,
         request: &HeaderMap,
         tried: &[u64],
+        demand: Demand,
         now: Instant,
     ) -> Role {
         let mut shard = self.shard(key);
         if shard.apart.get(key).is_some_and(|until| now < *until) {
             drop(shard);
-            return Role::Apart(self.lead(key, &Flight::new(self.next.fetch_add(1, Relaxed))));
+            return Role::Apart(self.lead(key, &self.flight()));
         }
         let flights = shard.flights.entry(key.clone()).or_default();
-        let is_new = |flight: &&Arc<Flight>| !tried.contains(&flight.number);
-        if let Some(flight) = flights.iter().filter(is_new).find(|flight| flight.suits(request)) {
+        let may_do = |flight: &&Arc<Flight>| {
+            !tried.contains(&flight.number) && demand.is_met_by(flight.stamp())
+        };
+        if let Some(flight) = flights.iter().filter(may_do).find(|flight| flight.suits(request)) {
             return Role::Follower(Seat::on(flight));
         }
-        let flight = Flight::new(self.next.fetch_add(1, Relaxed));
+        let flight = self.flight();
         flights.push(Arc::clone(&flight));
         drop(shard);
         Role::Leader(self.lead(key, &flight))
+    }
+
+    fn flight(&self) -> Arc<Flight> {
+        Flight::new(self.next.fetch_add(1, Relaxed), self.epochs.stamp())
     }
 
     fn lead(self: &Arc<Self>, key: &CacheKey, flight: &Arc<Flight>) -> Lead {
@@ -344,10 +364,18 @@ impl Collapse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::epochs::Limits;
+    use crate::scope::{Selector, Strength};
 
     #[expect(clippy::disallowed_methods, reason = "any point in time will do")]
     fn join(collapse: &Arc<Collapse>, tried: &[u64]) -> Role {
-        collapse.join(&CacheKey::from("k"), &HeaderMap::new(), tried, Instant::now())
+        let key = CacheKey::from("s http  /k");
+        let demand = collapse.epochs.demand(&key.place());
+        collapse.join(&key, &HeaderMap::new(), tried, demand, Instant::now())
+    }
+
+    fn collapse() -> Arc<Collapse> {
+        Collapse::new(Epochs::new(Limits { selectors: 100, shards: 1 }, 0))
     }
 
     fn lead(role: Role) -> Lead {
@@ -366,7 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lead_that_is_gone_has_landed_and_left_the_table() {
-        let collapse = Collapse::new();
+        let collapse = collapse();
         let first = lead(join(&collapse, &[]));
         let follower = seat(join(&collapse, &[]));
         drop(first);
@@ -377,7 +405,7 @@ mod tests {
 
     #[tokio::test]
     async fn followers_of_a_lead_that_found_it_stored_are_told_to_look_there() {
-        let collapse = Collapse::new();
+        let collapse = collapse();
         let first = lead(join(&collapse, &[]));
         let follower = seat(join(&collapse, &[]));
         first.flight.land(Landing::Stored);
@@ -387,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_flight_is_awaited_until_the_last_seat_is_left() {
-        let collapse = Collapse::new();
+        let collapse = collapse();
         let first = lead(join(&collapse, &[]));
         assert!(!first.is_awaited());
         let (own, follower) = (first.seat(), seat(join(&collapse, &[])));
@@ -397,5 +425,18 @@ mod tests {
         drop(follower);
         assert!(!first.is_awaited());
         lead(join(&collapse, &[number])); // who has tried it in vain does not follow it again
+    }
+
+    #[test]
+    fn who_comes_after_a_purge_does_not_follow_a_fetch_that_began_before_it() {
+        let collapse = collapse();
+        let before = lead(join(&collapse, &[]));
+        seat(join(&collapse, &[]));
+        collapse.epochs.apply([Selector::Prefix { site: None, path: "/other" }], Strength::Hard);
+        seat(join(&collapse, &[])); // that one does not matter here
+        collapse.epochs.apply([Selector::Prefix { site: Some("s"), path: "/k" }], Strength::Soft);
+        let after = lead(join(&collapse, &[]));
+        assert_eq!((before.flight.stamp(), after.flight.stamp()), (0, 2));
+        assert_eq!(seat(join(&collapse, &[])).number(), after.flight.number());
     }
 }

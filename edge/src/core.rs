@@ -1,7 +1,9 @@
 //! What the cores share ([`Edge`]) and what each has of its own ([`Core`]).
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, header};
@@ -14,14 +16,20 @@ use crate::clock::SharedClock;
 use crate::collapse::Collapse;
 use crate::connection::Load;
 use crate::counters::EdgeCounters;
+use crate::epochs::Epochs;
 use crate::flow::InFlight;
+use crate::purge::Purges;
 use crate::request_head::CDN_LOOP;
 use crate::route::{Site, Sites, folded};
+use crate::staleness::Staleness;
 use crate::store::Store;
 use crate::upstream::Upstream;
 
 /// Background revalidations at once; one more waits for the next request instead.
 pub(crate) const MAX_BACKGROUND: usize = 64;
+
+/// How long a new edge waits for the control plane before it calls itself ready without.
+const ATTACH: Duration = Duration::from_secs(3);
 
 /// An edge: what its cores share.
 pub(crate) struct Edge {
@@ -37,6 +45,8 @@ pub(crate) struct Edge {
     /// Swapped whole; requests in flight keep what they began with.
     pub(crate) sites: ArcSwap<Sites>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) purges: Purges,
     pub(crate) store: Store,
     pub(crate) collapse: Arc<Collapse>,
     pub(crate) in_flight: Arc<InFlight>,
@@ -44,6 +54,11 @@ pub(crate) struct Edge {
     pub(crate) cache: Cache,
     pub(crate) accept: Accept,
     pub(crate) counters: EdgeCounters,
+    pub(crate) staleness: Mutex<Staleness>,
+    /// When it began, on the monotonic clock.
+    pub(crate) began: Instant,
+    /// Whether there is a control plane to follow.
+    pub(crate) follows: bool,
     /// Whether each request has a line in the log.
     pub(crate) access_log: bool,
     /// One per core.
@@ -51,6 +66,26 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
+    /// How old its knowledge of purges is.
+    pub(crate) fn staleness(&self) -> MutexGuard<'_, Staleness> {
+        self.staleness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it knows the purges, or has waited for them long enough: with the control plane gone
+    /// it serves all the same.
+    pub(crate) fn is_attached(&self) -> bool {
+        let now = self.clock.now().mono;
+        !self.follows
+            || self.counters.attached.load(Ordering::Relaxed) == 1
+            || now.saturating_duration_since(self.began) > ATTACH
+    }
+
+    /// Every purge that was acknowledged longer ago than this is applied; `None`: nothing is known.
+    pub(crate) fn control_staleness(&self) -> Option<Duration> {
+        let now = self.clock.now().mono;
+        self.staleness().fresh_at().map(|fresh| now.saturating_duration_since(fresh))
+    }
+
     /// Whether `authority` is one that the configuration knows, this edge's own or a host of
     /// `site`: then it may be told to an origin whose answer others will get.
     pub(crate) fn knows(&self, site: &Site, authority: &str) -> bool {

@@ -46,6 +46,16 @@ pub(crate) struct EdgeCounters {
     pub(crate) overdue: [AtomicU64; Overdue::ALL.len()],
     pub(crate) misdirected: AtomicU64,
     pub(crate) registrations: AtomicU64,
+    /// 1 while the stream of purges is open.
+    pub(crate) stream_open: AtomicU64,
+    /// 1 once the stream has reached the present.
+    pub(crate) attached: AtomicU64,
+    /// Streams opened.
+    pub(crate) streams: AtomicU64,
+    /// Acknowledgements that arrived.
+    pub(crate) acks: AtomicU64,
+    pub(crate) site_changes: AtomicU64,
+    pub(crate) site_refusals: AtomicU64,
     /// 1 while the control plane answers this edge.
     pub(crate) control_reachable: AtomicU64,
 }

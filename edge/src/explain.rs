@@ -10,11 +10,15 @@ use meridian_edge_rules::decide::{Decision, Forward, decide};
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::time::Now;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::core::Edge;
-use crate::key::{CacheKey, Parts, write_key};
+use crate::epochs::{Newest, Standing};
+use crate::key::{CacheKey, Parts, place, write_key};
 use crate::route::{self, Site};
+use crate::scope::{Place, Selector};
 use crate::store::Stored;
+use crate::tags::tags;
 
 /// What is asked.
 pub(crate) struct Question {
@@ -37,9 +41,10 @@ pub(crate) struct Explanation {
     /// Whether a fetch for it may not be shared, as answers before it could not.
     kept_apart: bool,
     origins: Vec<Origin>,
+    purges: Purging,
     next: Next,
     /// What this edge does not tell yet.
-    not_offered: [&'static str; 3],
+    not_offered: [&'static str; 2],
 }
 
 /// One stored response.
@@ -67,6 +72,45 @@ struct Variant {
     last_modified: Option<String>,
     cache_control: Option<String>,
     tags: Vec<String>,
+    /// `current`, `outdated` (softly purged) or `purged`.
+    standing: &'static str,
+    /// Purges applied when its fetch began: those after it count.
+    stamp: u64,
+    /// What a purge can name it by, and the newest that did.
+    selectors: Vec<Matching>,
+}
+
+/// A selector that matches a stored response.
+#[derive(Debug, Serialize)]
+struct Matching {
+    selector: serde_json::Value,
+    /// The newest hard purge that named it and is remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hard: Option<Purge>,
+    /// The newest soft one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    soft: Option<Purge>,
+    /// What it has done to the stored response: `purged`, `outdated` or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effect: Option<&'static str>,
+}
+
+/// A purge.
+#[derive(Debug, Serialize)]
+struct Purge {
+    /// Its number at this edge.
+    epoch: u64,
+    /// Its id in the control plane, as long as it is remembered.
+    id: Option<String>,
+}
+
+/// What this edge knows of purges.
+#[derive(Debug, Serialize)]
+struct Purging {
+    /// Applied so far.
+    epoch: u64,
+    /// Every purge acknowledged longer ago than this is applied. `null`: nothing is known.
+    staleness_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -116,18 +160,22 @@ pub(crate) fn explain(edge: &Edge, question: &Question) -> Option<Explanation> {
         edge: edge.name.clone(),
         url: question.url.clone(),
         site: site.name.clone(),
-        stored: variants.iter().map(|stored| variant(stored, question, now)).collect(),
+        stored: variants.iter().map(|stored| variant(edge, &key, stored, question, now)).collect(),
+        purges: Purging {
+            epoch: edge.epochs.current(),
+            staleness_seconds: edge.control_staleness().map(|known| known.as_secs_f64()),
+        },
         kept_apart: edge.collapse.is_apart(&CacheKey::from(key.as_str()), now.mono),
         origins: site.origins.iter().map(|upstream| origin(upstream)).collect(),
         next: next(edge, site, &key, question, now),
         key,
-        not_offered: ["rule", "purge", "breaker"],
+        not_offered: ["rule", "breaker"],
     })
 }
 
 fn next(edge: &Edge, site: &Site, key: &str, question: &Question, now: Now) -> Next {
     let request = RequestView { method: &Method::GET, headers: &question.headers };
-    let found = edge.store.lookup(key, &question.headers);
+    let found = edge.store.lookup(key, &question.headers, now);
     let forwarded = |decision, forward: Option<&Forward<Stored>>, refreshes: bool| Next {
         decision,
         fwd: forward.filter(|_| !refreshes).map(|forward| forward.why.token()),
@@ -144,7 +192,7 @@ fn next(edge: &Edge, site: &Site, key: &str, question: &Question, now: Now) -> N
     }
 }
 
-fn variant(stored: &Stored, question: &Question, now: Now) -> Variant {
+fn variant(edge: &Edge, key: &str, stored: &Stored, question: &Question, now: Now) -> Variant {
     let head = stored.head();
     let field = |name: &str| {
         head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -169,24 +217,54 @@ fn variant(stored: &Stored, question: &Question, now: Now) -> Variant {
         etag: field("etag"),
         last_modified: field("last-modified"),
         cache_control: field("cache-control"),
-        tags: tags(stored.surrogate()),
+        tags: tags(stored.surrogate()).map(str::to_owned).collect(),
+        standing: match edge.store.standing(key, stored) {
+            Standing::Current => "current",
+            Standing::Outdated => "outdated",
+            Standing::Purged => "purged",
+        },
+        stamp: stored.mark().stamp(),
+        selectors: selectors(edge, &place(key), stored),
     }
 }
 
-/// Labels for purging: `Surrogate-Key` is separated by spaces, `Cache-Tag` by commas.
-fn tags(surrogate: &HeaderMap) -> Vec<String> {
-    let of = |name: &str, separator: fn(char) -> bool| {
-        surrogate
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|line| line.split(separator).map(str::trim).map(str::to_owned))
-            .filter(|tag| !tag.is_empty())
-            .collect::<Vec<_>>()
-    };
-    let mut tags = of("surrogate-key", |c| c == ' ');
-    tags.extend(of("cache-tag", |c| c == ','));
-    tags
+/// What a purge can name `stored` by: what is always so, and what has ever been named.
+fn selectors(edge: &Edge, place: &Place<'_>, stored: &Stored) -> Vec<Matching> {
+    let always = [Selector::All, Selector::Site(place.site), Selector::Url(*place)];
+    let mut all: Vec<(Selector<'_>, Newest)> =
+        always.into_iter().map(|selector| (selector, edge.epochs.of(selector))).collect();
+    let named = edge.epochs.prefixes(place).into_iter();
+    all.extend(
+        named.filter(|(selector, _)| !matches!(selector, Selector::Prefix { path: "", .. })),
+    );
+    let tags = tags(stored.surrogate()).map(Selector::Tag);
+    all.extend(tags.map(|selector| (selector, edge.epochs.of(selector))));
+    let purge = |epoch: u64| (epoch > 0).then(|| Purge { epoch, id: edge.purges.operation(epoch) });
+    let stamp = stored.mark().stamp();
+    let matching = all.into_iter().map(|(selector, newest)| Matching {
+        selector: told(selector),
+        hard: purge(newest.hard),
+        soft: purge(newest.soft),
+        effect: match newest {
+            Newest { hard, .. } if hard > stamp => Some("purged"),
+            Newest { soft, .. } if soft > stamp => Some("outdated"),
+            Newest { .. } => None,
+        },
+    });
+    matching.collect()
+}
+
+/// A selector as the control API takes it, with the site's name where it takes a host.
+fn told(selector: Selector<'_>) -> serde_json::Value {
+    match selector {
+        Selector::All => json!({"all": true}),
+        Selector::Site(site) => json!({"host": site}),
+        Selector::Url(Place { host, target, .. }) => json!({"url": format!("{host}{target}")}),
+        Selector::Prefix { site, path } => {
+            json!({"prefix": format!("{}{path}", site.unwrap_or_default())})
+        }
+        Selector::Tag(tag) => json!({"tag": tag}),
+    }
 }
 
 fn origin(upstream: &crate::upstream::Upstream) -> Origin {

@@ -19,12 +19,14 @@ use crate::asked::Asked;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial, Wanted};
 use crate::core::Core;
+use crate::epochs::{Mark, Standing};
 use crate::error::{BodyError, FetchError};
 use crate::flow::{Flow, Pushed};
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, Sender, request_head, varies_by_edge};
 use crate::route::Site;
 use crate::store::{Stored, StoredBody};
+use crate::tags::tags;
 use crate::upstream::Upstream;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::exchange::exchange;
@@ -130,9 +132,13 @@ pub(crate) async fn lead(
     lead: Lead,
     forward: Forward<Stored>,
 ) {
-    // The stamp of the purge epochs is taken here, before the request leaves.
+    // The flight took its stamp when it began. What a hard purge took since the lookup is no base
+    // of a condition: an answer that it has not changed would bring it back.
     let sent = core.now();
-    let mut validate = forward.validate.filter(|_| asked.method == http::Method::GET);
+    let mut validate = forward.validate.filter(|stored| {
+        let standing = core.edge.store.standing(lead.key().as_str(), stored);
+        asked.method == http::Method::GET && standing != Standing::Purged
+    });
     let purpose = validate
         .as_ref()
         .map_or(Purpose::Store, |stored| Purpose::Validate(&stored.head().validators));
@@ -159,7 +165,8 @@ pub(crate) async fn lead(
             let error = FetchError::HttpProtocolError { upstream, reason };
             return lead.flight.land(Landing::Failed(Arc::new(error)));
         };
-        let stored = freshened(&core, &site, stored, &head.headers, &times);
+        let stamp = lead.flight.stamp();
+        let stored = freshened(&core, &site, stored, &head.headers, &times, stamp);
         core.edge.store.insert(lead.key(), &stored);
         return lead.flight.land(Landing::Validated(stored));
     }
@@ -199,6 +206,7 @@ fn freshened(
     stored: &Stored,
     not_modified: &HeaderMap,
     times: &Exchange,
+    stamp: u64,
 ) -> Stored {
     // As it came from upstream: what instructs surrogates governs on where the 304 says nothing of
     // it, and this edge is in `Via` once.
@@ -213,7 +221,8 @@ fn freshened(
     let mut head = before.freshened(not_modified, &site.policy, times);
     let surrogate = prepare(core, site, &mut head, times);
     set_length(&mut head.headers, stored.body().len());
-    Stored::new(head, surrogate, stored.body().clone())
+    let mark = Mark::new(stamp, core.edge.epochs.tags(tags(&surrogate)));
+    Stored::new(head, surrogate, stored.body().clone(), mark)
 }
 
 /// Makes a head fit to be sent to any client, and returns what is not for clients.
@@ -282,7 +291,8 @@ async fn bring_in(
     let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
     let _ending = Ending(&flow);
     let length = body.size_hint().exact();
-    let partial = Arc::new(Partial { head, flow: Arc::clone(&flow), length });
+    let tags = edge.epochs.tags(tags(&surrogate));
+    let partial = Arc::new(Partial { head, tags, flow: Arc::clone(&flow), length });
     edge.collapse.bring_together(lead.key());
     lead.flight.land(Landing::Shared(Arc::clone(&partial)));
 
@@ -293,7 +303,8 @@ async fn bring_in(
             let mut head = partial.head.clone();
             set_length(&mut head.headers, body.len());
             flow.hand_over(body.pieces());
-            edge.store.insert(lead.key(), &Stored::new(head, surrogate, body));
+            let mark = Mark::new(lead.flight.stamp(), partial.tags.clone());
+            edge.store.insert(lead.key(), &Stored::new(head, surrogate, body, mark));
         }
         // Too large, and so it will be for whoever asks next; want of room passes.
         (Ok(()), None) if flow.received() > edge.cache.max_body.get() => {

@@ -14,6 +14,7 @@ use meridian_config::edge::Query;
 use percent_encoding::percent_decode_str;
 
 use crate::route::folded;
+use crate::scope::Place;
 
 /// A key. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +24,29 @@ impl CacheKey {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Where what has this key is stored.
+    pub(crate) fn place(&self) -> Place<'_> {
+        place(&self.0)
+    }
+}
+
+/// Where what has the key `key` is stored. The scheme is no part of it: a purge means both.
+pub(crate) fn place(key: &str) -> Place<'_> {
+    let mut parts = key.splitn(4, ' ');
+    let mut next = || parts.next().unwrap_or_default();
+    let (site, _scheme, host, target) = (next(), next(), next(), next());
+    Place { site, host, target }
+}
+
+/// Normalises the beginning of a path as keys have it. An encoding that is cut off at its end is
+/// left out, so that the beginning stays one of whatever it was one of.
+pub(crate) fn prefix(text: &str) -> String {
+    let whole = text.len().saturating_sub(2);
+    let cut = text.as_bytes().iter().skip(whole).position(|byte| *byte == b'%');
+    let mut into = String::with_capacity(text.len());
+    normalise(&mut into, cut.map_or(text, |cut| text.get(..whole + cut).unwrap_or(text)));
+    into
 }
 
 impl From<&str> for CacheKey {
@@ -195,7 +219,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_tells_where_it_is_stored_whatever_stands_in_its_target() {
+        let rows = [
+            ("/a", None, "/a"),
+            ("/a b", Some("x=1 2"), "/a b?x=1 2"),
+            ("/a", Some("x=?"), "/a?x=?"),
+        ];
+        for (path, query, target) in rows {
+            let key = key(path, query, &Query::default());
+            assert_eq!(place(&key), Place { site: "s", host: "", target }, "{key}");
+            assert_eq!(place(&key).path(), path);
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_path_is_normalised_to_the_beginning_of_its_key() {
+        let rows = [
+            ("/img/", "/img/"),
+            ("/%69mg/", "/img/"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a%2", "/a"), // whatever it would have become begins so
+            ("/a%", "/a"),
+            ("/a%2f", "/a%2F"),
+            ("", ""),
+        ];
+        for (text, want) in rows {
+            assert_eq!(prefix(text), want, "{text}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn every_beginning_of_a_path_is_one_of_its_key(
+            text in "([a-zA-Z0-9/._~!-]|%[0-9a-fA-F]{2}|%){0,32}", at in 0_usize..32,
+        ) {
+            let mut whole = String::new();
+            normalise(&mut whole, &text);
+            let begins = prefix(text.get(..at.min(text.len())).unwrap());
+            proptest::prop_assert!(whole.starts_with(&begins), "{whole} {begins}");
+        }
+
         #[test]
         fn a_normalised_text_stays_as_it_is(
             text in "([a-zA-Z0-9/._~!-]|%[0-9a-fA-F]{2}){0,32}",

@@ -40,6 +40,7 @@ impl Collector for Reader {
         self.connections(&mut encoder)?;
         self.store(&mut encoder)?;
         self.upstreams(&mut encoder)?;
+        self.purges(&mut encoder)?;
         self.control(&mut encoder)
     }
 }
@@ -256,7 +257,109 @@ impl Reader {
         Ok(())
     }
 
+    fn purges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (epochs, counts) = (&self.0.epochs, &self.0.purges.counters);
+        let counters = [
+            (
+                "edge_purge_operations",
+                "Purges applied, each once. What they cost is fetches of what they matched",
+                load(&counts.applied),
+            ),
+            (
+                "edge_purge_repeated",
+                "Purges that came again and changed nothing. A rise: streams break often",
+                load(&counts.repeated),
+            ),
+            (
+                "edge_purge_unreadable_selectors",
+                "Selectors that no request can match. Look at who purges what",
+                load(&counts.unreadable),
+            ),
+            (
+                "edge_purge_drops",
+                "Times that everything was dropped as purges may have been missed. A rise: the \
+                 control plane lost its log, or was out of reach when this edge began",
+                load(&counts.dropped_all),
+            ),
+            (
+                "edge_purge_snapshots",
+                "Snapshots taken in place of single purges. A rise: this edge is cut off too long",
+                load(&counts.snapshots),
+            ),
+            (
+                "edge_purge_folded_selectors",
+                "Selectors folded into their site, or into everything, for want of room: more is \
+                 fetched anew than was purged. More purge.max_selectors would help",
+                epochs.folded(),
+            ),
+            (
+                "edge_purge_swept",
+                "Stored responses that were dropped as they had been purged",
+                load(&counts.swept),
+            ),
+            (
+                "edge_purge_acknowledgements",
+                "Acknowledgements that arrived at the control plane",
+                load(&self.0.counters.acks),
+            ),
+            (
+                "edge_purge_streams",
+                "Streams of purges opened. A rise: they break, look at the network and the replica",
+                load(&self.0.counters.streams),
+            ),
+            (
+                "edge_site_changes",
+                "Changes of sites obeyed at run time",
+                load(&self.0.counters.site_changes),
+            ),
+            (
+                "edge_site_refusals",
+                "Changes of sites refused, as they do not fit this edge's configuration. The log \
+                 has the violations; the last good version stays",
+                load(&self.0.counters.site_refusals),
+            ),
+        ];
+        for (name, help, value) in counters {
+            counter(encoder, name, help, value)?;
+        }
+        let gauges = [
+            ("edge_purge_epoch", "The number of the newest purge", epochs.current()),
+            (
+                "edge_purge_selectors",
+                "Selectors that are remembered. At purge.max_selectors the oldest are folded",
+                epochs.selectors(),
+            ),
+            (
+                "edge_purge_stream_open",
+                "1 while the stream of purges is open, else 0: purges do not arrive",
+                load(&self.0.counters.stream_open),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            gauge(encoder, name, help, None, value)?;
+        }
+        Ok(())
+    }
+
+    /// How old the knowledge of purges is; infinitely, while nothing is known. An edge that stands
+    /// alone has nobody to know anything from.
+    fn staleness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if !self.0.follows {
+            return Ok(());
+        }
+        let metric = encoder.encode_descriptor(
+            "edge_control_staleness",
+            "Every purge that was acknowledged longer ago than this is applied here. A rise: the \
+             control plane is out of reach, and purges do not arrive",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        let known = self.0.control_staleness();
+        ConstGauge::new(known.map_or(f64::INFINITY, |known| known.as_secs_f64())).encode(metric)
+    }
+
     fn control(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.staleness(encoder)?;
         gauge(
             encoder,
             "edge_control_reachable",

@@ -9,26 +9,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, StatusCode};
+use meridian_control_wire::operation::Pong;
 use meridian_control_wire::secret::Secret;
 use meridian_control_wire::{Ping, Registered, Registration};
 use rand::RngExt;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::core::Edge;
 use crate::error::RunError;
+use crate::line::{CallError, Line, Replica, bearer, lossy};
+use crate::stream::{Access, Stream};
 
-/// One call to a replica, connecting included.
-const CALL: Duration = Duration::from_secs(2);
-/// The largest answer that is read.
-const MAX_ANSWER: usize = 64 * 1024;
 /// The first wait after every replica has failed once; it doubles up to the greatest.
 const FIRST_WAIT: Duration = Duration::from_millis(25);
 /// The greatest.
@@ -41,27 +35,7 @@ pub(crate) struct Registrar {
     replicas: Vec<Replica>,
     token: HeaderValue,
     beat: Duration,
-}
-
-/// A control replica: its name, and the address from the name table.
-pub(crate) struct Replica {
-    pub(crate) name: String,
-    pub(crate) address: String,
-}
-
-/// Why a replica was of no use.
-#[derive(Debug, thiserror::Error)]
-enum CallError {
-    #[error("no answer within {CALL:?}")]
-    Timeout,
-    #[error("cannot connect: {0}")]
-    Connect(#[from] std::io::Error),
-    #[error("the exchange failed: {0}")]
-    Exchange(#[from] hyper::Error),
-    #[error("it answered {status}: {body}")]
-    Refused { status: StatusCode, body: String },
-    #[error("its answer cannot be read: {0}")]
-    Unreadable(String),
+    stream: Stream,
 }
 
 /// Reads the one line of a token file.
@@ -75,24 +49,19 @@ fn token(path: &Path) -> Result<HeaderValue, RunError> {
     bearer(&secret).map_err(|error| refuse(error.to_string()))
 }
 
-fn bearer(secret: &Secret) -> Result<HeaderValue, header::InvalidHeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 impl Registrar {
     /// # Errors
     /// When the token file is of no use.
     pub(crate) fn new(
         edge: Arc<Edge>,
+        stream: Stream,
         registration: &Registration,
         replicas: Vec<Replica>,
         token_file: &Path,
         beat: Duration,
     ) -> Result<Self, RunError> {
         let registration = serde_json::to_vec(registration).unwrap_or_default().into();
-        Ok(Self { edge, registration, replicas, token: token(token_file)?, beat })
+        Ok(Self { edge, registration, replicas, token: token(token_file)?, beat, stream })
     }
 
     /// Registers and beats until `stop`.
@@ -137,7 +106,13 @@ impl Registrar {
             self.edge.counters.registrations.fetch_add(1, Ordering::Relaxed);
             self.edge.counters.control_reachable.store(1, Ordering::Relaxed);
             info!(replica = replica.name, "registered with the control plane");
-            self.beat(&mut line, &registered).await?;
+            let secret = bearer(&registered.secret)
+                .map_err(|error| CallError::Unreadable(error.to_string()))?;
+            let access = Access { replica, id: registered.id.as_str(), secret: &secret };
+            tokio::select! {
+                ended = self.beat(&mut line, &registered, &secret) => ended?,
+                never = self.stream.follow(&access) => match never {},
+            }
         }
     }
 
@@ -150,18 +125,27 @@ impl Registrar {
     }
 
     /// Beats until the replica no longer knows this edge.
-    async fn beat(&self, line: &mut Line, registered: &Registered) -> Result<(), CallError> {
+    async fn beat(
+        &self,
+        line: &mut Line,
+        registered: &Registered,
+        secret: &HeaderValue,
+    ) -> Result<(), CallError> {
         let path = format!("/v1/edge/{}/ping", registered.id);
-        let secret =
-            bearer(&registered.secret).map_err(|error| CallError::Unreadable(error.to_string()))?;
         let beat = self.beat.min(registered.beat());
         for sequence in 1.. {
             let ping = serde_json::to_vec(&self.ping(sequence))
                 .map_err(|error| CallError::Unreadable(error.to_string()))?;
-            let (status, body) = line.call(&path, &secret, ping.into()).await?;
+            let asked = self.edge.clock.now().mono;
+            let (status, body) = line.call(&path, secret, ping.into()).await?;
             match status {
                 StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Ok(()),
-                status if status.is_success() => {}
+                StatusCode::OK => {
+                    let pong: Pong = serde_json::from_slice(&body)
+                        .map_err(|error| CallError::Unreadable(error.to_string()))?;
+                    self.stream.answered(pong, asked);
+                }
+                status if status.is_success() => {} // of a replica that has no log of purges
                 status => return Err(CallError::Refused { status, body: lossy(&body) }),
             }
             sleep(beat).await;
@@ -172,7 +156,7 @@ impl Registrar {
     fn ping(&self, sequence: u64) -> Ping {
         let counts = self.edge.store.counts();
         let sites = self.edge.sites.load();
-        let per_core = sites.all().iter().flat_map(|site| &site.counters);
+        let per_core = sites.all().iter().flat_map(|site| site.counters.iter());
         Ping {
             active_requests: self.edge.loads.iter().map(|load| load.requests()).sum(),
             requests_total: per_core.map(|core| core.requests()).sum(),
@@ -180,65 +164,5 @@ impl Registrar {
             store_entries: counts.urls,
             sequence,
         }
-    }
-}
-
-fn lossy(body: &[u8]) -> String {
-    String::from_utf8_lossy(body.get(..body.len().min(512)).unwrap_or_default()).into_owned()
-}
-
-/// One connection to a replica.
-struct Line {
-    host: HeaderValue,
-    sender: SendRequest<Full<Bytes>>,
-    /// Drives the connection; ends with this.
-    _driver: JoinSet<()>,
-}
-
-impl Line {
-    async fn open(replica: &Replica) -> Result<Self, CallError> {
-        let opening = async {
-            let stream = TcpStream::connect(replica.address.as_str()).await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, CallError>(handshake(TokioIo::new(stream)).await?)
-        };
-        let (sender, connection) =
-            timeout(CALL, opening).await.map_err(|_elapsed| CallError::Timeout)??;
-        let mut driver = JoinSet::new();
-        driver.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the line to the control plane broke");
-            }
-        });
-        let host = HeaderValue::from_str(&replica.address)
-            .map_err(|error| CallError::Unreadable(error.to_string()))?;
-        Ok(Self { host, sender, _driver: driver })
-    }
-
-    async fn call(
-        &mut self,
-        path: &str,
-        secret: &HeaderValue,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), CallError> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() =
-            path.parse().map_err(|_invalid| CallError::Unreadable(path.to_owned()))?;
-        let fields = request.headers_mut();
-        fields.insert(header::HOST, self.host.clone());
-        fields.insert(header::AUTHORIZATION, secret.clone());
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let calling = async {
-            self.sender.ready().await?;
-            let response = self.sender.send_request(request).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| CallError::Unreadable(error.to_string()))?;
-            Ok((status, body.to_bytes()))
-        };
-        timeout(CALL, calling).await.map_err(|_elapsed| CallError::Timeout)?
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Site {
     /// In order of preference.
     pub(crate) origins: Vec<Arc<Upstream>>,
     /// One per core.
-    pub(crate) counters: Vec<SiteCounters>,
+    pub(crate) counters: Arc<[SiteCounters]>,
 }
 
 /// The policy that a site's configuration asks for.
@@ -148,7 +148,7 @@ fn is_authority(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(byte))
 }
 
-fn without_port(host: &str) -> Option<&str> {
+pub(crate) fn without_port(host: &str) -> Option<&str> {
     let end = match host.strip_prefix('[') {
         Some(inner) => inner.find(']')? + 2,
         None => host.find(':').unwrap_or(host.len()),

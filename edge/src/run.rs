@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -27,18 +27,28 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::collapse::Collapse;
 use crate::connection::Load;
 use crate::core::{Core, Edge, MAX_BACKGROUND};
-use crate::counters::{EdgeCounters, SiteCounters};
+use crate::counters::EdgeCounters;
+use crate::epochs::{Epochs, Limits};
 use crate::error::RunError;
 use crate::flow::InFlight;
+use crate::line::Replica;
 use crate::metrics;
-use crate::register::{Registrar, Replica};
-use crate::route::{self, Site, Sites};
+use crate::purge::Purges;
+use crate::register::Registrar;
+use crate::route;
 use crate::serve::Clients;
+use crate::sites::SiteBook;
+use crate::staleness::Staleness;
 use crate::store::Store;
+use crate::stream::Stream;
+use crate::sweep::Sweeper;
 use crate::upstream::Upstream;
 
 /// Connections of operators at once.
 const MAX_ADMIN: usize = 256;
+
+/// Locks of the table of purges: purges and checks of the hit path rarely meet at one.
+const EPOCH_SHARDS: usize = 256;
 
 /// Where an edge listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +67,7 @@ pub struct Bound {
     addresses: Addresses,
     registrar: Option<Registrar>,
     silence: Duration,
+    sweep_pause: Duration,
 }
 
 /// Runs an edge until `stop`, and drains it.
@@ -83,7 +94,8 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
         socket.local_addr().map_err(|source| RunError::Listen { address, source })
     };
     let at = of(&first, config.listen)?;
-    let edge = build(config, at, cores, clock)?;
+    let book = SiteBook::open(config, cores);
+    let edge = build(config, &book, at, cores, clock)?;
     let mut fronts = vec![first];
     for _ in 1..cores {
         fronts.push(listen(at)?);
@@ -91,17 +103,22 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
     let admin = listen(config.admin)?;
     let addresses = Addresses { listen: at, admin: of(&admin, config.admin)? };
     let registrar = match &config.control {
-        Some(follow) => Some(registrar(config, follow, &edge, addresses)?),
+        Some(follow) => {
+            let stream = Stream::new(Arc::clone(&edge), book);
+            Some(registrar(config, follow, &edge, stream, addresses)?)
+        }
         None => None,
     };
     let longest = |upstream: &Arc<Upstream>| upstream.limits.total + upstream.limits.between_bytes;
     let upstream = edge.upstreams.iter().map(longest).max().unwrap_or_default();
     let silence = config.accept.send_timeout.get() + upstream;
-    Ok(Bound { edge, fronts, admin, addresses, registrar, silence })
+    let sweep_pause = config.purge.sweep_pause.get();
+    Ok(Bound { edge, fronts, admin, addresses, registrar, silence, sweep_pause })
 }
 
 fn build(
     config: &EdgeConfig,
+    book: &SiteBook,
     listen: SocketAddr,
     cores: usize,
     clock: SharedClock,
@@ -111,28 +128,11 @@ fn build(
         .iter()
         .map(|origin| Upstream::new(origin, &config.peers, cores, &clock))
         .collect::<Result<Vec<_>, _>>()?;
-    let sites = config.site.iter().map(|site| {
-        let origins = site.origins.iter().map(|name| {
-            let found = upstreams.iter().find(|upstream| upstream.name == name.as_str());
-            found.cloned().ok_or_else(|| RunError::Config {
-                key: format!("site {}: origins", site.name),
-                value: name.to_string(),
-                rule: "must be the name of an [[origin]]",
-            })
-        });
-        let ready = Site {
-            name: site.name.to_string(),
-            policy: route::policy(site),
-            preserve_host: site.preserve_host,
-            hosts: site.hosts.iter().map(ToString::to_string).collect(),
-            expose_surrogate_fields: site.expose_surrogate_fields,
-            query: site.query.clone(),
-            origins: origins.collect::<Result<_, _>>()?,
-            counters: (0..cores).map(|_| SiteCounters::default()).collect(),
-        };
-        Ok((site.clone(), Arc::new(ready)))
-    });
-    let sites = Sites::new(sites.collect::<Result<_, RunError>>()?);
+    let sites = book.first(&upstreams)?;
+    let most = usize::try_from(config.purge.max_selectors.get()).unwrap_or(usize::MAX);
+    let max_operations = usize::try_from(config.purge.max_operations.get()).unwrap_or(usize::MAX);
+    let epochs = Epochs::new(Limits { selectors: most, shards: EPOCH_SHARDS }, rand::random());
+    let began = clock.now().mono;
     let name = config.name.to_string();
     let bad_name = |_| RunError::Config {
         key: "name".to_owned(),
@@ -147,13 +147,18 @@ fn build(
         authorities: authorities(config, listen),
         sites: ArcSwap::from_pointee(sites),
         upstreams,
-        store: Store::new(&config.cache),
-        collapse: Collapse::new(),
+        store: Store::new(&config.cache, Arc::clone(&epochs)),
+        collapse: Collapse::new(Arc::clone(&epochs)),
+        purges: Purges::new(Arc::clone(&epochs), max_operations),
+        epochs,
         in_flight: InFlight::new(config.cache.in_flight.get()),
         background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
         cache: config.cache.clone(),
         accept: config.accept.clone(),
         counters: EdgeCounters::default(),
+        staleness: Mutex::new(Staleness::default()),
+        began,
+        follows: config.control.is_some(),
         access_log: config.log.access,
         loads: (0..cores).map(|_| Arc::default()).collect(),
     }))
@@ -171,6 +176,7 @@ fn registrar(
     config: &EdgeConfig,
     follow: &Follow,
     edge: &Arc<Edge>,
+    stream: Stream,
     addresses: Addresses,
 ) -> Result<Registrar, RunError> {
     let violates =
@@ -196,7 +202,7 @@ fn registrar(
     };
     let replicas = replicas.collect::<Result<_, _>>()?;
     let edge = Arc::clone(edge);
-    Registrar::new(edge, &registration, replicas, &follow.token_file, follow.beat.get())
+    Registrar::new(edge, stream, &registration, replicas, &follow.token_file, follow.beat.get())
 }
 
 impl Bound {
@@ -267,6 +273,8 @@ impl Bound {
                 Ok(())
             });
         }
+        let (sweeper, pause) = (Sweeper(edge), self.sweep_pause);
+        tasks.spawn(async move { sweeper.run(pause, served).await });
         let outcome = join(&mut tasks, &stop).await;
         drained.cancel();
         outcome.and(join(&mut admin_task, &stop).await)

@@ -26,6 +26,7 @@ use crate::body::Body;
 use crate::collapse::{Flight, Landing, Role, Wanted};
 use crate::connection::{Connection, Overdue};
 use crate::core::Core;
+use crate::epochs::{Demand, Standing, Tags};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::key::{CacheKey, Parts, write_key};
@@ -115,7 +116,7 @@ pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAd
     if request.body().is_end_stream() {
         KEY.with_borrow_mut(|key| {
             write_key(key, &key_parts(site, &request), &site.query);
-            let found = core.edge.store.lookup(key, request.headers());
+            let found = core.edge.store.lookup(key, request.headers(), core.now());
             serve_from(core, site, request, key, found, peer)
         })
     } else {
@@ -156,8 +157,8 @@ fn serve_from(
     match decide(&view, found, &site.policy, core.now()) {
         Decision::Serve { stored, age, ttl, revalidate } => {
             let response = hit(core, site, &view, &stored, age, ttl);
-            if let Some(forward) = revalidate {
-                in_background(core, site, CacheKey::from(key), request, forward, peer);
+            if revalidate.is_some() {
+                in_background(core, site, CacheKey::from(key), request, peer);
             }
             Answer::Ready(Some(response))
         }
@@ -345,10 +346,12 @@ async fn join(
     mut forward: Forward<Stored>,
 ) -> Response<Body> {
     let why = forward.why;
+    let demand = core.edge.epochs.demand(&key.place());
     let mut tried = Vec::new();
     while tried.len() < MAX_FLIGHTS {
         let now = core.now().mono;
-        let (seat, leads) = match core.edge.collapse.join(key, &asked.headers, &tried, now) {
+        let (seat, leads) = match core.edge.collapse.join(key, &asked.headers, &tried, demand, now)
+        {
             // For one client alone its own part or condition may go up.
             Role::Apart(_) if is_particular(asked) => break,
             Role::Follower(seat) => (seat, false),
@@ -375,7 +378,7 @@ async fn join(
         {
             return response;
         }
-        let waiter = Waiter { core, site, asked, forward: &forward, leads };
+        let waiter = Waiter { core, site, key, asked, forward: &forward, demand, leads };
         if let Some(response) = waiter.land(&seat, landing) {
             return response;
         }
@@ -398,8 +401,9 @@ fn stored_meanwhile(
     asked: &Asked,
 ) -> Result<Response<Body>, Option<Forward<Stored>>> {
     let view = RequestView { method: &asked.method, headers: &asked.headers };
-    let found = core.edge.store.lookup(key.as_str(), &asked.headers);
-    match decide(&view, found, &site.policy, core.now()) {
+    let now = core.now();
+    let found = core.edge.store.lookup(key.as_str(), &asked.headers, now);
+    match decide(&view, found, &site.policy, now) {
         Decision::Serve { stored, age, ttl, .. } => Ok(hit(core, site, &view, &stored, age, ttl)),
         Decision::Forward(again) => Err(Some(again)),
         Decision::Unsatisfiable => Err(None),
@@ -413,14 +417,22 @@ fn in_background(
     site: &Arc<Site>,
     key: CacheKey,
     request: Request<Incoming>,
-    forward: Forward<Stored>,
     peer: SocketAddr,
 ) {
     let Ok(permit) = Arc::clone(&core.edge.background).try_acquire_owned() else { return };
     let (head, _empty) = request.into_parts();
     let asked = Arc::new(Asked::new(Method::GET, &head.uri, head.headers, peer));
-    let role = core.edge.collapse.join(&key, &asked.headers, &[], core.now().mono);
+    let demand = core.edge.epochs.demand(&key.place());
+    let role = core.edge.collapse.join(&key, &asked.headers, &[], demand, core.now().mono);
     let Role::Leader(mut lead) = role else { return };
+    // Looked up again, now that purges are remembered for the sake of this fetch.
+    let view = RequestView { method: &asked.method, headers: &asked.headers };
+    let now = core.now();
+    let found = core.edge.store.lookup(key.as_str(), &asked.headers, now);
+    let forward = match decide(&view, found, &site.policy, now) {
+        Decision::Serve { revalidate: None, .. } | Decision::Unsatisfiable => return,
+        Decision::Serve { revalidate: Some(forward), .. } | Decision::Forward(forward) => forward,
+    };
     lead.wanted = Wanted::ByStore;
     let fetching = fetch::lead(Arc::clone(core), Arc::clone(site), asked, lead, forward);
     drop(core.tasks.spawn(async move {
@@ -442,8 +454,10 @@ enum Failure {
 struct Waiter<'a> {
     core: &'a Core,
     site: &'a Site,
+    key: &'a CacheKey,
     asked: &'a Asked,
     forward: &'a Forward<Stored>,
+    demand: Demand,
     leads: bool,
 }
 
@@ -452,7 +466,9 @@ impl Waiter<'_> {
     fn land(&self, flight: &Flight, landing: Landing) -> Option<Response<Body>> {
         match landing {
             Landing::Shared(partial) => {
-                if !partial.head.vary.matches(&self.asked.headers) {
+                if !partial.head.vary.matches(&self.asked.headers)
+                    || !self.may_share(flight, &partial.tags)
+                {
                     return None;
                 }
                 let reader = partial.flow.read()?;
@@ -469,7 +485,9 @@ impl Waiter<'_> {
                 Some(self.counted(response))
             }
             Landing::Validated(stored) => {
-                if !stored.head().vary.matches(&self.asked.headers) {
+                if !stored.head().vary.matches(&self.asked.headers)
+                    || !self.may_share(flight, stored.mark().tags())
+                {
                     return None;
                 }
                 let now = self.core.now();
@@ -499,6 +517,13 @@ impl Waiter<'_> {
                 stale.or_else(|| Some(self.failed(&error)))
             }
         }
+    }
+
+    /// Whether the fetch began after every purge that was applied before this request came, now
+    /// that the tags of its answer are known.
+    fn may_share(&self, flight: &Flight, tags: &Tags) -> bool {
+        let epochs = &self.core.edge.epochs;
+        epochs.may_share(self.demand, flight.stamp(), &self.key.place(), tags)
     }
 
     const fn asking(&self) -> RequestView<'_> {
@@ -542,6 +567,9 @@ impl Waiter<'_> {
         detail: Option<&str>,
     ) -> Option<Response<Body>> {
         let stored = self.forward.stale.as_ref()?;
+        if self.core.edge.store.standing(self.key.as_str(), stored) == Standing::Purged {
+            return None;
+        }
         let now = self.core.now();
         let policy = &self.site.policy;
         let may = match failure {

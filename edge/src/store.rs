@@ -21,11 +21,13 @@ use meridian_edge_rules::decide::Lookup;
 use meridian_edge_rules::ranges::ByteRange;
 use meridian_edge_rules::reusable;
 use meridian_edge_rules::stored::StoredHead;
+use meridian_edge_rules::time::Now;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use crate::key::CacheKey;
+use crate::epochs::{Epochs, Mark, Standing};
+use crate::key::{self, CacheKey};
 
 /// Bodies above this are kept in pieces of it: no allocation is larger.
 const PIECE: usize = 1 << 20;
@@ -44,6 +46,7 @@ struct Parts {
     /// `Surrogate-Key`, `Cache-Tag`, `Surrogate-Control`: for the edge, not for clients.
     surrogate: HeaderMap,
     body: StoredBody,
+    mark: Mark,
     weight: u32,
 }
 
@@ -54,11 +57,30 @@ impl AsRef<StoredHead> for Stored {
 }
 
 impl Stored {
-    pub(crate) fn new(head: StoredHead, surrogate: HeaderMap, body: StoredBody) -> Self {
-        let fields = fields_weight(&head.headers) + fields_weight(&surrogate);
+    pub(crate) fn new(
+        head: StoredHead,
+        surrogate: HeaderMap,
+        body: StoredBody,
+        mark: Mark,
+    ) -> Self {
+        let fields =
+            fields_weight(&head.headers) + fields_weight(&surrogate) + mark.tags().weight();
         let bytes = OVERHEAD + fields + usize::try_from(body.len()).unwrap_or(usize::MAX);
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self(Arc::new(Parts { head, surrogate, body, weight }))
+        Self(Arc::new(Parts { head, surrogate, body, mark, weight }))
+    }
+
+    /// What a soft purge makes of it: its lifetime is over, and what it grants beyond that holds.
+    fn outdated(&self, now: Now) -> Self {
+        let mut head = self.head().clone();
+        head.lifetime = head.lifetime.min(head.current_age(now));
+        let mark = Mark::new(self.mark().stamp(), self.mark().tags().clone());
+        Self::new(head, self.surrogate().clone(), self.body().clone(), mark)
+    }
+
+    /// What it remembers of purges.
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.0.mark
     }
 
     pub(crate) fn head(&self) -> &StoredHead {
@@ -182,10 +204,11 @@ pub(crate) struct Store {
     slots: Cache<CacheKey, Slot, RandomState>,
     max_variants: usize,
     evicted: Arc<AtomicU64>,
+    epochs: Arc<Epochs>,
 }
 
 impl Store {
-    pub(crate) fn new(config: &CacheConfig) -> Self {
+    pub(crate) fn new(config: &CacheConfig, epochs: Arc<Epochs>) -> Self {
         let evicted = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&evicted);
         let slots = Cache::builder()
@@ -201,25 +224,78 @@ impl Store {
                 }
             })
             .build_with_hasher(RandomState::default());
-        Self { slots, max_variants: usize::from(config.max_variants.get()), evicted }
+        Self { slots, max_variants: usize::from(config.max_variants.get()), evicted, epochs }
     }
 
-    /// The stored response that `request` selects under `key`.
-    pub(crate) fn lookup(&self, key: &str, request: &HeaderMap) -> Lookup<Stored> {
-        match self.slots.get(key) {
-            None => Lookup::UriMiss,
-            Some(Slot::One(stored)) => {
+    /// The stored response that `request` selects under `key`. What a hard purge took is not
+    /// there; what a soft purge outdated is stale.
+    pub(crate) fn lookup(&self, key: &str, request: &HeaderMap, now: Now) -> Lookup<Stored> {
+        let Some(slot) = self.slots.get(key) else { return Lookup::UriMiss };
+        let found = match &slot {
+            Slot::One(stored) => self.usable(key, stored, now).map(|stored| {
                 if stored.head().vary.matches(request) {
                     Lookup::Found(stored)
                 } else {
                     Lookup::VaryMiss
                 }
-            }
-            Some(Slot::Many(all)) => {
+            }),
+            Slot::Many(all) => {
+                let usable = |stored| self.usable(key, stored, now);
+                let all: Vec<Stored> = all.iter().filter_map(usable).collect();
                 let selected = reusable::select(&all, request).and_then(|n| all.get(n));
-                selected.map_or(Lookup::VaryMiss, |stored| Lookup::Found(stored.clone()))
+                let found = selected.cloned().map_or(Lookup::VaryMiss, Lookup::Found);
+                (!all.is_empty()).then_some(found)
+            }
+        };
+        found.unwrap_or(Lookup::UriMiss)
+    }
+
+    fn usable(&self, key: &str, stored: &Stored, now: Now) -> Option<Stored> {
+        match self.standing(key, stored) {
+            Standing::Current => Some(stored.clone()),
+            Standing::Outdated => Some(stored.outdated(now)),
+            Standing::Purged => None,
+        }
+    }
+
+    /// What the purges so far leave of a response that is, or was, stored under `key`.
+    pub(crate) fn standing(&self, key: &str, stored: &Stored) -> Standing {
+        self.epochs.standing(stored.mark(), || key::place(key))
+    }
+
+    /// Looks through everything that is stored, drops what was purged, and forgets the purges that
+    /// concern nothing any more. `goes_on` is asked now and then. Returns how many were dropped.
+    pub(crate) fn sweep(&self, goes_on: impl Fn() -> bool) -> usize {
+        let sweep = self.epochs.begin_sweep();
+        let mut dropped = 0;
+        for (count, (key, slot)) in self.slots.iter().enumerate() {
+            if count % 1_024 == 0 && !goes_on() {
+                return dropped;
+            }
+            let settled = |stored: &Stored| self.epochs.settle(stored.mark(), || key.place());
+            let purged = slot.variants().iter().map(settled).filter(|is| *is == Standing::Purged);
+            let purged = purged.count();
+            if purged > 0 {
+                dropped += purged;
+                self.drop_purged(&key);
             }
         }
+        self.epochs.end_sweep(sweep);
+        dropped
+    }
+
+    fn drop_purged(&self, key: &CacheKey) {
+        self.slots.entry_by_ref(key).and_compute_with(|held| {
+            let Some(held) = held else { return Op::Nop };
+            let mut variants = held.into_value().variants().to_vec();
+            let before = variants.len();
+            variants.retain(|stored| self.standing(key.as_str(), stored) != Standing::Purged);
+            match variants.len() {
+                0 => Op::Remove,
+                left if left == before => Op::Nop,
+                _ => Slot::of(variants).map_or(Op::Remove, Op::Put),
+            }
+        });
     }
 
     /// Every variant under `key`, for `explain`.
@@ -227,8 +303,12 @@ impl Store {
         self.slots.get(key).map(|slot| slot.variants().to_vec()).unwrap_or_default()
     }
 
-    /// Stores a response in the place of the variant that the same requests select.
+    /// Stores a response in the place of the variant that the same requests select, unless it was
+    /// purged while it came: what is there may be newer.
     pub(crate) fn insert(&self, key: &CacheKey, stored: &Stored) {
+        if self.standing(key.as_str(), stored) == Standing::Purged {
+            return;
+        }
         self.slots.entry_by_ref(key).and_compute_with(|held| {
             let mut variants =
                 held.map(|entry| entry.into_value().variants().to_vec()).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
-use crate::edge::{Accept, Cache, Edge, Follow, Query, Site, Upstream};
+use crate::edge::{Accept, Cache, Edge, Follow, Purge, Query, Site, Upstream};
 use crate::limits::{
     guarded, listeners_differ, path, reachable, replicas, time_limit, tokens, unique, within,
 };
@@ -37,6 +37,7 @@ impl Role for Edge {
         }
         self.accept.check(&at.key("accept"), found);
         self.cache.check(&at.key("cache"), found);
+        self.purge.check(&at.key("purge"), found);
         if let Some(follow) = &self.control {
             self.check_follow(follow, at, found);
         }
@@ -50,6 +51,9 @@ impl Role for Edge {
         }
         if let Some(follow) = &mut self.control {
             resolve(&mut follow.token_file, folder);
+            if let Some(state) = &mut follow.state {
+                resolve(state, folder);
+            }
         }
     }
 }
@@ -79,6 +83,9 @@ impl Edge {
         let here = at.key("control");
         replicas(at, &here.key("replicas"), &follow.replicas, &self.peers, found);
         path(&here.key("token_file"), &follow.token_file, found);
+        if let Some(state) = &follow.state {
+            path(&here.key("state"), state, found);
+        }
         time_limit(&here.key("beat"), follow.beat, HumanDuration::secs(60), found);
     }
 
@@ -169,6 +176,18 @@ impl Cache {
         within(&at.key("in_flight"), self.in_flight, ByteSize::kib(64), most, found);
         let most = NonZeroU16::new(1_024).unwrap_or(NonZeroU16::MAX); // each lookup compares them
         within(&at.key("max_variants"), self.max_variants, NonZeroU16::MIN, most, found);
+    }
+}
+
+impl Purge {
+    fn check(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
+        let count = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        // Fewer than a batch holds would fold each batch at once.
+        let (least, most) = (count(1_000), count(100_000_000));
+        within(&at.key("max_selectors"), self.max_selectors, least, most, found);
+        let most = count(10_000_000);
+        within(&at.key("max_operations"), self.max_operations, NonZeroU32::MIN, most, found);
+        time_limit(&at.key("sweep_pause"), self.sweep_pause, HumanDuration::secs(86_400), found);
     }
 }
 

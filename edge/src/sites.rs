@@ -1,0 +1,220 @@
+//! Which sites this edge answers for: those of its file, and before them those that the control
+//! plane names.
+//!
+//! A site that the control plane names replaces the one of the same name in the file; when it names
+//! it no more, that one is back. What does not fit the rest of the configuration is refused as a
+//! whole, and what was good before stays, on disk too (`control.state`).
+//!
+//! # Invariants
+//! - Sites are swapped whole; a request in flight keeps the one that it began with, and its
+//!   counters go on under the same name.
+//! - A site whose keys are written differently from now on is purged: a URL that was purged under
+//!   one way of writing would come back with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use meridian_config::edge::site_value::site_from_json;
+use meridian_config::edge::{Edge as EdgeConfig, Site as SiteConfig};
+use meridian_config::load;
+use meridian_config::violation::Violations;
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::core::Edge;
+use crate::counters::SiteCounters;
+use crate::error::RunError;
+use crate::route::{self, Site, Sites};
+use crate::upstream::Upstream;
+
+/// The file in `control.state`.
+const FILE: &str = "sites.json";
+/// The configuration keys that hold sites begin so.
+const KEY: &str = "site/";
+
+/// The sites of the file, and those that the control plane names.
+pub(crate) struct SiteBook {
+    file: EdgeConfig,
+    cores: usize,
+    named: Mutex<BTreeMap<String, SiteConfig>>,
+    /// Where they are kept.
+    kept: Option<PathBuf>,
+}
+
+/// Why sites are as they were.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Violations(#[from] Violations),
+    #[error(transparent)]
+    Unready(#[from] RunError),
+}
+
+impl SiteBook {
+    /// Opens the book where it was left; what cannot be used of it is left aside.
+    pub(crate) fn open(file: &EdgeConfig, cores: usize) -> Self {
+        let kept = file.control.as_ref().and_then(|follow| follow.state.as_ref());
+        let kept = kept.map(|folder| folder.join(FILE));
+        let book = Self { file: file.clone(), cores, named: Mutex::default(), kept: kept.clone() };
+        let Some(path) = kept else { return book };
+        match read(&path).map(|named| (load::check(&book.with(&named), FILE), named)) {
+            Ok((Ok(()), named)) => {
+                *book.named.lock().unwrap_or_else(PoisonError::into_inner) = named;
+            }
+            Ok((Err(violations), _)) => {
+                warn!(path = %path.display(), %violations, "the sites kept here do not fit");
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                warn!(path = %path.display(), %error, "the sites kept here are unreadable")
+            }
+        }
+        book
+    }
+
+    /// The sites as they are to begin with.
+    ///
+    /// # Errors
+    /// When one names an origin that is not there.
+    pub(crate) fn first(&self, upstreams: &[Arc<Upstream>]) -> Result<Sites, RunError> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        sites(&self.with(&named), upstreams, self.cores, None)
+    }
+
+    /// Obeys a configuration key of the control plane; `None`: it is gone.
+    pub(crate) fn obey(&self, edge: &Edge, key: &str, value: Option<&Value>) {
+        let Some(name) = key.strip_prefix(KEY) else { return };
+        let change = |named: &mut BTreeMap<String, SiteConfig>| {
+            match value {
+                Some(value) => named.insert(name.to_owned(), site_from_json(name, value)?),
+                None => named.remove(name),
+            };
+            Ok(())
+        };
+        self.change(edge, key, change);
+    }
+
+    /// Forgets every site but those of the keys in `keys`: the control plane knows no others.
+    pub(crate) fn keep_only(&self, edge: &Edge, keys: &BTreeSet<String>) {
+        self.change(edge, "site/*", |named| {
+            named.retain(|name, _| keys.contains(&format!("{KEY}{name}")));
+            Ok(())
+        });
+    }
+
+    fn change(
+        &self,
+        edge: &Edge,
+        key: &str,
+        change: impl FnOnce(&mut BTreeMap<String, SiteConfig>) -> Result<(), Refusal>,
+    ) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = named.clone();
+        let (before, changed) = (self.with(&named), change(&mut next));
+        if changed.is_ok() && next == *named {
+            return;
+        }
+        let after = self.with(&next);
+        let ready = changed.and_then(|()| {
+            load::check(&after, key)?;
+            Ok(sites(&after, &edge.upstreams, self.cores, Some(&edge.sites.load()))?)
+        });
+        match ready {
+            Ok(sites) => {
+                edge.sites.store(Arc::new(sites));
+                for name in rewritten(&before.site, &after.site) {
+                    edge.purges.purge_site(name);
+                }
+                *named = next;
+                edge.counters.site_changes.fetch_add(1, Ordering::Relaxed);
+                info!(target: "event", key, "sites changed");
+                self.keep(&named);
+            }
+            Err(refusal) => {
+                edge.counters.site_refusals.fetch_add(1, Ordering::Relaxed);
+                warn!(target: "event", key, %refusal, "a site is refused, the last good one stays");
+            }
+        }
+    }
+
+    /// The configuration with `named` before the sites of the file.
+    fn with(&self, named: &BTreeMap<String, SiteConfig>) -> EdgeConfig {
+        let mut config = self.file.clone();
+        config.site.retain(|site| !named.contains_key(site.name.as_str()));
+        config.site.extend(named.values().cloned());
+        config
+    }
+
+    fn keep(&self, named: &BTreeMap<String, SiteConfig>) {
+        let Some(path) = &self.kept else { return };
+        if let Err(error) = write(path, named) {
+            warn!(path = %path.display(), %error, "the sites cannot be kept on disk");
+        }
+    }
+}
+
+/// The names of sites whose keys are written differently.
+fn rewritten<'s>(before: &'s [SiteConfig], after: &'s [SiteConfig]) -> Vec<&'s str> {
+    let differs = |old: &&SiteConfig| {
+        let new = after.iter().find(|new| new.name == old.name);
+        new.is_none_or(|new| new.query != old.query || new.preserve_host != old.preserve_host)
+    };
+    before.iter().filter(differs).map(|site| site.name.as_str()).collect()
+}
+
+/// Makes the sites of `config` ready; those of before keep their counters.
+fn sites(
+    config: &EdgeConfig,
+    upstreams: &[Arc<Upstream>],
+    cores: usize,
+    before: Option<&Sites>,
+) -> Result<Sites, RunError> {
+    let ready = config.site.iter().map(|site| {
+        let origins = site.origins.iter().map(|name| {
+            let found = upstreams.iter().find(|upstream| upstream.name == name.as_str());
+            found.cloned().ok_or_else(|| RunError::Config {
+                key: format!("site {}: origins", site.name),
+                value: name.to_string(),
+                rule: "must be the name of an [[origin]]",
+            })
+        });
+        let same = before.iter().flat_map(|sites| sites.all());
+        let same = same.into_iter().find(|known| known.name == site.name.as_str());
+        let counters = same.map_or_else(
+            || (0..cores).map(|_| SiteCounters::default()).collect(),
+            |known| Arc::clone(&known.counters),
+        );
+        let ready = Site {
+            name: site.name.to_string(),
+            policy: route::policy(site),
+            preserve_host: site.preserve_host,
+            hosts: site.hosts.iter().map(ToString::to_string).collect(),
+            expose_surrogate_fields: site.expose_surrogate_fields,
+            query: site.query.clone(),
+            origins: origins.collect::<Result<_, _>>()?,
+            counters,
+        };
+        Ok((site.clone(), Arc::new(ready)))
+    });
+    Ok(Sites::new(ready.collect::<Result<_, RunError>>()?))
+}
+
+fn read(path: &Path) -> io::Result<BTreeMap<String, SiteConfig>> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Writes beside it first: what stands there is whole, whenever the power goes.
+fn write(path: &Path, named: &BTreeMap<String, SiteConfig>) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let draft = path.with_extension("new");
+    let mut file = File::create(&draft)?;
+    file.write_all(&serde_json::to_vec_pretty(named)?)?;
+    file.sync_all()?;
+    fs::rename(draft, path)
+}
