@@ -58,6 +58,7 @@ struct Explanation {
     stored: Vec<Stored>,
     kept_apart: bool,
     origins: Vec<Origin>,
+    purges: Option<Purging>,
     next: Next,
 }
 
@@ -75,6 +76,34 @@ struct Stored {
     etag: Option<String>,
     cache_control: Option<String>,
     tags: Vec<String>,
+    /// `current`, or `purged`, or `outdated` where only revalidation was asked for.
+    standing: String,
+    stamp: u64,
+    selectors: Vec<Matching>,
+}
+
+/// What a purge can name a stored response by, and the newest purge that did.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Matching {
+    selector: Value,
+    hard: Option<Purge>,
+    soft: Option<Purge>,
+    effect: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Purge {
+    epoch: u64,
+    id: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Purging {
+    epoch: u64,
+    staleness_seconds: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,7 +145,8 @@ fn text(answer: &Value) -> String {
             (!stored.vary.is_empty()).then(|| format!("Vary: {}", stored.vary)),
             (!stored.tags.is_empty()).then(|| format!("tags: {}", stored.tags.join(" "))),
         ];
-        lines.extend(details.into_iter().flatten().map(|detail| format!("          {detail}")));
+        let told = details.into_iter().flatten().chain(purges(stored));
+        lines.extend(told.map(|detail| format!("          {detail}")));
     }
     if told.kept_apart {
         lines
@@ -128,8 +158,51 @@ fn text(answer: &Value) -> String {
             origin.name, origin.address, origin.in_flight, origin.waiting
         ));
     }
+    lines.extend(told.purges.as_ref().map(|purges| format!("  purges  {}", applied(purges))));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What purges have done to a stored response, or else what would purge it.
+fn purges(stored: &Stored) -> Vec<String> {
+    let removed = stored.selectors.iter().filter_map(|matching| {
+        let (purge, does) = match matching.effect.as_deref()? {
+            "purged" => (matching.hard.as_ref()?, "purged by"),
+            "outdated" => (matching.soft.as_ref()?, "softly purged by"),
+            _ => return None,
+        };
+        let id = purge.id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
+        Some(format!(
+            "{does} {}{id}: the edge's purge {}, and it was asked for after {}",
+            word(&matching.selector),
+            purge.epoch,
+            stored.stamp
+        ))
+    });
+    let mut told: Vec<String> = removed.collect();
+    if stored.standing == "current" && !stored.selectors.is_empty() {
+        let all: Vec<_> = stored.selectors.iter().map(|one| word(&one.selector)).collect();
+        told.push(format!("would be purged by {}, or a prefix of its path", all.join(", ")));
+    }
+    told
+}
+
+/// `tag:news` of `{"tag":"news"}`.
+fn word(selector: &Value) -> String {
+    let only = selector.as_object().and_then(|selector| selector.iter().next());
+    match only {
+        Some((kind, Value::String(text))) => format!("{kind}:{text}"),
+        Some((kind, _)) => kind.clone(),
+        None => selector.to_string(),
+    }
+}
+
+fn applied(purges: &Purging) -> String {
+    let known = match purges.staleness_seconds {
+        Some(seconds) => format!("all that were acknowledged more than {seconds:.1} s ago"),
+        None => "how many there are is not known: the control plane is not heard".to_owned(),
+    };
+    format!("{} applied; {known}", purges.epoch)
 }
 
 /// A key keeps its parts apart by control characters, so that no part can hold one.
@@ -188,12 +261,40 @@ mod tests {
             "later": 1,
         });
         let text = text(&answer);
+        assert!(!text.contains("purge"), "an edge that says nothing of purges: {text}");
         assert!(
             text.contains("goes forward: stale; validates what is stored; stale may"),
             "{text}"
         );
         assert!(text.contains("200, 12 bytes, stale for 10 s: age 70 s of 60 s"), "{text}");
         assert!(text.contains("tags: news") && text.contains("default|http|/a"), "{text}");
+    }
+
+    #[test]
+    fn the_purge_that_did_it_is_told_and_what_would() {
+        let answer = |standing: &str, effect: Option<&str>| {
+            let purge = json!({"epoch": 7, "id": "p7"});
+            json!({
+                "edge": "fra-1", "stored": [{"standing": standing, "stamp": 6, "selectors": [
+                    {"selector": {"all": true}},
+                    {"selector": {"tag": "news"}, "hard": purge, "soft": purge, "effect": effect},
+                ]}],
+                "purges": {"epoch": 8, "staleness_seconds": 0.26},
+            })
+        };
+        let rows = [
+            ("purged", Some("purged"), "purged by tag:news (p7): the edge's purge 7, and it was"),
+            ("outdated", Some("outdated"), "softly purged by tag:news (p7): "),
+            ("current", None, "would be purged by all, tag:news, or a prefix of its path"),
+        ];
+        for (standing, effect, want) in rows {
+            let text = text(&answer(standing, effect));
+            assert!(text.contains(want), "{text}");
+            assert!(
+                text.contains("8 applied; all that were acknowledged more than 0.3 s"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Sent<'_> {
         let mut pause = FIRST_PAUSE;
         let mut unsure = false;
         loop {
-            let hold = self.left().min(HOLD);
+            let hold = self.left().clamp(Duration::from_millis(1), HOLD);
             let target =
                 format!("/v1/purges?ack={}&timeout={}ms", self.goal.wait, hold.as_millis());
             let control = self.control.clone().within(hold + GRACE);

@@ -8,8 +8,8 @@ use crate::cli::target::TargetArgs;
 /// `meridian config`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A key site/NAME holds a site as a configuration file of an edge has it ([[site]]: rules, origins,
-profile); every edge obeys it at once. Other keys are free storage.
+A key site/NAME holds a site, with the keys that a [[site]] in the file of an edge has; every edge
+obeys it at once, and requests in flight end as they began. Other keys are free storage.
 
 Examples:
   meridian config get site/default > site.json
