@@ -121,12 +121,14 @@ async fn carry(
     let (near_reads, near_writes) = near.split();
     let (far_reads, far_writes) = far.split();
     let seed = link.seed.wrapping_add(number << 1);
+    let mut followed = link.follow();
+    followed.mark_changed(); // since the connection was accepted, orders may have come
     let carrier = |way: Way, from, to| Carrier {
         flow: link.flows.of(way),
         way,
         from,
         to,
-        states: link.follow(),
+        states: followed.clone(),
         line: Line::new(*state.shapes.of(way), seed | u64::from(way == Way::Back)),
         closed: *state.closed.of(way),
         is_reading: true,

@@ -1,9 +1,10 @@
 //! Cut, one-way cut, reset, half-close, heal.
 
 use std::io::ErrorKind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meridian_tests_chaos::order::{Action, Order};
+use meridian_tests_chaos::shape::{Shape, Ways};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -93,6 +94,21 @@ async fn an_attempt_that_hung_succeeds_after_healing_as_its_retransmission_does(
     let (mut server, _) = timeout(PATIENCE, rig.server.accept()).await.unwrap().unwrap();
     client.write_all(b"x").await.unwrap();
     assert_eq!(read(&mut server, 1).await, b"x");
+}
+
+#[tokio::test]
+async fn an_order_that_comes_while_a_connection_is_being_made_counts_for_it() {
+    let half = Shape::delayed(Duration::from_millis(150));
+    let rig = Rig::with(Ways { there: half, back: half }).await;
+    let mut client = TcpStream::connect(rig.link).await.unwrap();
+    client.write_all(b"lost").await.unwrap();
+    eventually("the link has it", || rig.view().connections.open == 1).await;
+    rig.order(&Order { one_way: true, ..Order::between(Action::Cut, "fra-1", "origin-1") }).await;
+    let (mut server, _) = timeout(PATIENCE, rig.server.accept()).await.unwrap().unwrap();
+    eventually("the bytes have vanished", || rig.view().there.lost_bytes == 4).await;
+    server.write_all(b"heard").await.unwrap();
+    assert_eq!(read(&mut client, 5).await, b"heard");
+    assert_eq!(rig.view().there.bytes, 0);
 }
 
 #[tokio::test]
