@@ -302,22 +302,6 @@ impl Reader {
                 "Acknowledgements that arrived at the control plane",
                 load(&self.0.counters.acks),
             ),
-            (
-                "edge_purge_streams",
-                "Streams of purges opened. A rise: they break, look at the network and the replica",
-                load(&self.0.counters.streams),
-            ),
-            (
-                "edge_site_changes",
-                "Changes of sites obeyed at run time",
-                load(&self.0.counters.site_changes),
-            ),
-            (
-                "edge_site_refusals",
-                "Changes of sites refused, as they do not fit this edge's configuration. The log \
-                 has the violations; the last good version stays",
-                load(&self.0.counters.site_refusals),
-            ),
         ];
         for (name, help, value) in counters {
             counter(encoder, name, help, value)?;
@@ -337,6 +321,32 @@ impl Reader {
         ];
         for (name, help, value) in gauges {
             gauge(encoder, name, help, None, value)?;
+        }
+        self.stream(encoder)
+    }
+
+    /// What comes from the control plane beside the purges themselves.
+    fn stream(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counters = [
+            (
+                "edge_purge_streams",
+                "Streams of purges opened. A rise: they break, look at the network and the replica",
+                load(&self.0.counters.streams),
+            ),
+            (
+                "edge_site_changes",
+                "Changes of sites obeyed at run time",
+                load(&self.0.counters.site_changes),
+            ),
+            (
+                "edge_site_refusals",
+                "Changes of sites refused, as they do not fit this edge's configuration. The log \
+                 has the violations; the last good version stays",
+                load(&self.0.counters.site_refusals),
+            ),
+        ];
+        for (name, help, value) in counters {
+            counter(encoder, name, help, value)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! - [`selecting`] RFC 9111 §4.1, RFC 9110 §13, §14: variants, conditions, ranges
 //! - [`collapsing`] RFC 9111 §4: one forward request for many
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
+//! - [`purging`] what purges take and leave, told by a scripted control [`replica`]
 //! - [`limits`] what one client may cost
 //!
 //! The full public suite is not run yet; it comes with the completion of the rules.
@@ -12,6 +13,8 @@
 mod collapsing;
 mod forwarding;
 mod limits;
+mod purging;
+mod replica;
 mod selecting;
 mod storing;
 mod validating;
