@@ -1,5 +1,7 @@
 //! Purges: what they take, what they leave, and that no fetch brings back what they took.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a test's verdict")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -2,6 +2,13 @@
 //!
 //! It knows one edge. Its log is a list of frames; the cursor of a place in it is `c` and a number.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "whatever fails in here fails the test that called it"
+)]
+
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
