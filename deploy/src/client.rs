@@ -111,7 +111,7 @@ pub(crate) enum ClientError {
         reason: String,
     },
     /// The answer is an error.
-    #[error("{url} answered {status}: {}", told(detail, code.as_deref()))]
+    #[error("{url} answered {status}: {}{}", told(detail, code.as_deref()), lines(violations))]
     Refused {
         /// Who was asked.
         url: String,
@@ -121,6 +121,8 @@ pub(crate) enum ClientError {
         code: Option<String>,
         /// What went wrong, for people.
         detail: String,
+        /// Each rule that was broken, with its key and value.
+        violations: Vec<String>,
     },
 }
 
@@ -159,6 +161,10 @@ fn told(detail: &str, code: Option<&str>) -> String {
         (detail, None) => detail.to_owned(),
         (detail, Some(code)) => format!("{detail} ({code})"),
     }
+}
+
+fn lines(violations: &[String]) -> String {
+    violations.iter().map(|violation| format!("\n  {violation}")).collect()
 }
 
 /// Asks one listener.
@@ -297,7 +303,8 @@ impl Client {
             return Ok(answer);
         }
         let (code, detail) = problem(&answer.body);
-        Err(ClientError::Refused { url, status: answer.status, code, detail })
+        let violations = violations(&answer.body);
+        Err(ClientError::Refused { url, status: answer.status, code, detail, violations })
     }
 
     async fn call(&self, ask: Ask<'_>) -> Result<Answer, ClientError> {
@@ -383,6 +390,21 @@ fn problem(body: &[u8]) -> (Option<String>, String) {
     (None, line.chars().take(SHOWN).collect())
 }
 
+/// What a problem says of each rule that was broken, one line each.
+fn violations(body: &[u8]) -> Vec<String> {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let all = problem.get("violations").and_then(Value::as_array);
+    let text = |violation: &Value, name| {
+        violation.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let line = |violation: &Value| {
+        let (key, value) = (text(violation, "key"), text(violation, "value"));
+        let equals = if value.is_empty() { "" } else { " = " };
+        format!("{key}{equals}{value}: {}", text(violation, "rule"))
+    };
+    all.into_iter().flatten().map(line).collect()
+}
+
 /// `text` as one value within a query string (RFC 3986 §3.4).
 pub(crate) fn query_value(text: &str) -> String {
     let mut value = String::with_capacity(text.len());
@@ -398,7 +420,7 @@ pub(crate) fn query_value(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Base, problem, query_value};
+    use super::{Base, problem, query_value, violations};
 
     #[test]
     fn only_a_cleartext_listener_can_be_asked() {
@@ -435,5 +457,9 @@ mod tests {
         assert_eq!(problem(body), want);
         assert_eq!(problem(b"<h1>\n oops</h1>"), (None, "<h1> oops</h1>".to_owned()));
         assert_eq!(problem(b"[1]"), (None, "[1]".to_owned()));
+        assert_eq!(violations(b"[1]"), Vec::<String>::new());
+        let body = br#"{"violations":[{"key":"a","value":"7","rule":"must be 1"},
+            {"key":"b","value":null,"rule":"is required"}]}"#;
+        assert_eq!(violations(body), ["a = 7: must be 1", "b: is required"]);
     }
 }

@@ -173,7 +173,7 @@ fn purges(stored: &Stored) -> Vec<String> {
         };
         let id = purge.id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
         Some(format!(
-            "{does} {}{id}: the edge's purge {}, and it was asked for after {}",
+            "{does} {}{id}, the edge's purge {}: this was fetched after its purge {}",
             word(&matching.selector),
             purge.epoch,
             stored.stamp
@@ -283,8 +283,12 @@ mod tests {
             })
         };
         let rows = [
-            ("purged", Some("purged"), "purged by tag:news (p7): the edge's purge 7, and it was"),
-            ("outdated", Some("outdated"), "softly purged by tag:news (p7): "),
+            (
+                "purged",
+                Some("purged"),
+                "purged by tag:news (p7), the edge's purge 7: this was fetched after its purge 6",
+            ),
+            ("outdated", Some("outdated"), "softly purged by tag:news (p7), "),
             ("current", None, "would be purged by all, tag:news, or a prefix of its path"),
         ];
         for (standing, effect, want) in rows {

@@ -225,7 +225,7 @@ fn bar(edges: usize) -> ProgressBar {
 
 fn text(order: &PurgeOrder, outcome: &Outcome) -> String {
     let receipt = &outcome.receipt;
-    let verb = if order.soft { "revalidates" } else { "purged" };
+    let verb = if order.soft { "softly purged" } else { "purged" };
     let replayed = if receipt.replayed { " (ordered before: not done again)" } else { "" };
     let mut table = Table::default().words("state").numbers("edges").words("names");
     let edges = &receipt.edges;
