@@ -9,12 +9,18 @@
 //!   [`request_body`] on the way up
 //! - [`respond`], [`body`] the answer
 //!
-//! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
-//! control plane · [`admin`], [`explain`], [`access`], [`metrics`], [`counters`], [`outcome`] what it tells · [`clock`] the
-//! only clock · [`error`].
+//! Purges: [`epochs`] what they leave of what is stored, with [`scope`], [`lengths`] and [`sync`]
+//! below it · [`purge`] what they say in this edge's terms · [`tags`] of a response · [`stream`]
+//! brings them, over a [`line`] · [`staleness`] how old that knowledge is · [`sweep`] lets them go.
 //!
-//! Absent on purpose: how control replicas agree; purges, breakers and retries, which have their
-//! places in [`fetch`] and [`upstream`] and come with issues of their own.
+//! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
+//! control plane · [`sites`] which sites there are, at run time · [`admin`], [`explain`],
+//! [`access`], [`metrics`], [`counters`], [`outcome`] what it tells · [`clock`] the only clock ·
+//! [`error`].
+//!
+//! Absent on purpose: how control replicas agree; breakers and retries, which have their places in
+//! [`fetch`] and [`upstream`] and come with issues of their own; other nodes of this CDN in front
+//! or behind, whose internal fields would be believed: until then they are dropped from everyone.
 
 mod accept;
 mod access;

@@ -218,3 +218,70 @@ fn write(path: &Path, named: &BTreeMap<String, SiteConfig>) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(draft, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "name = \"e\"\nregion = \"fra\"\nlisten = \"127.0.0.1:1\"\n\
+                        admin = \"127.0.0.1:2\"\n[peers]\no = \"o:1\"\nc = \"c:1\"\n\
+                        [[origin]]\nname = \"o\"\n";
+    const FILED: &str = "[[site]]\nname = \"a\"\nhosts = [\"a.example\"]\norigins = [\"o\"]\n";
+
+    fn config(state: &Path) -> EdgeConfig {
+        let control =
+            format!("[control]\nreplicas = [\"c\"]\ntoken_file = \"t\"\nstate = {state:?}\n");
+        toml::from_str(&format!("{HEAD}{FILED}{control}")).unwrap()
+    }
+
+    fn site(text: &str) -> SiteConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    /// The hosts that a book opened over `kept` answers for.
+    fn hosts(kept: Option<&BTreeMap<String, SiteConfig>>) -> Vec<String> {
+        let state = tempfile::tempdir().unwrap();
+        if let Some(kept) = kept {
+            write(&state.path().join(FILE), kept).unwrap();
+        }
+        let config = config(state.path());
+        let book = SiteBook::open(&config, 1);
+        let named = book.named.lock().unwrap();
+        let mut hosts: Vec<String> =
+            book.with(&named).site.iter().flat_map(|s| &s.hosts).map(ToString::to_string).collect();
+        hosts.sort();
+        hosts
+    }
+
+    #[test]
+    fn a_book_begins_where_it_was_left_or_with_the_sites_of_the_file() {
+        let named = |name: &str, hosts: &str, origin: &str| {
+            let text = format!("name = \"{name}\"\nhosts = [{hosts}]\norigins = [\"{origin}\"]");
+            BTreeMap::from([(name.to_owned(), site(&text))])
+        };
+        assert_eq!(hosts(None), ["a.example"]);
+        let rows: [(_, &[&str]); 4] = [
+            (named("b", "\"b.example\"", "o"), &["a.example", "b.example"]),
+            (named("a", "\"new.example\"", "o"), &["new.example"]),
+            (named("b", "\"b.example\"", "gone"), &["a.example"]), // does not fit any more
+            (named("b", "\"a.example\"", "o"), &["a.example"]), // nor does this: the host is taken
+        ];
+        for (kept, want) in rows {
+            assert_eq!(hosts(Some(&kept)), want, "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn sites_whose_keys_change_or_that_go_are_told() {
+        let base = "hosts = [\"h\"]\norigins = [\"o\"]";
+        let sites = |texts: &[String]| texts.iter().map(|text| site(text)).collect::<Vec<_>>();
+        let one = |name: &str, more: &str| format!("name = \"{name}\"\n{base}\n{more}");
+        let before = sites(&[one("a", ""), one("b", ""), one("c", ""), one("d", "")]);
+        let after = sites(&[
+            one("a", "query = { sort = true }"),
+            one("b", "preserve_host = true"),
+            one("c", "default_lifetime = \"1m\""),
+        ]);
+        assert_eq!(rewritten(&before, &after), ["a", "b", "d"]);
+    }
+}

@@ -348,7 +348,13 @@ pub(crate) struct Counts {
 
 #[cfg(test)]
 mod tests {
+    use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
+    use meridian_edge_rules::policy::Policy;
+
     use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use crate::epochs::Limits;
+    use crate::scope::{Selector, Strength};
 
     #[test]
     fn a_body_is_compacted_to_its_bytes_and_sliced_where_asked() {
@@ -375,5 +381,65 @@ mod tests {
                 }
             }
         }
+    }
+
+    const LIMITS: Limits = Limits { selectors: 100, shards: 1 };
+
+    fn store() -> (Store, Arc<Epochs>) {
+        let epochs = Epochs::new(LIMITS, 1);
+        (Store::new(&CacheConfig::default(), Arc::clone(&epochs)), epochs)
+    }
+
+    /// A response with an hour to live that was asked for with `Plan: plan`, bears `tag`, and
+    /// selects by `Plan`.
+    fn response(epochs: &Arc<Epochs>, plan: &str, tag: &str, now: Now) -> Stored {
+        let (request, mut fields) = (fields(plan), HeaderMap::new());
+        for (name, value) in [("cache-control", "max-age=3600"), ("vary", "plan")] {
+            fields.insert(name, value.parse().unwrap());
+        }
+        let request = RequestView { method: &http::Method::GET, headers: &request };
+        let view = ResponseView { status: http::StatusCode::OK, headers: &fields };
+        let times = Exchange { sent: now, received: now };
+        let head = StoredHead::of(&request, &view, &Policy::cdn(), &times).unwrap();
+        let mark = Mark::new(epochs.stamp().epoch(), epochs.tags([tag].into_iter()));
+        Stored::new(head, HeaderMap::new(), StoredBody::compact(&[]), mark)
+    }
+
+    fn fields(plan: &str) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static("plan"), plan.parse().unwrap())])
+    }
+
+    /// What a request with `Plan: plan` finds: what is left of its lifetime, or why nothing.
+    fn found(store: &Store, plan: &str, now: Now) -> String {
+        match store.lookup("s http  /k", &fields(plan), now) {
+            Lookup::Found(stored) => format!("ttl={}", stored.head().ttl(now)),
+            Lookup::VaryMiss => "vary-miss".to_owned(),
+            Lookup::UriMiss => "uri-miss".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_purge_takes_its_variants_and_a_sweep_drops_them() {
+        let ((store, epochs), now) = (store(), SystemClock.now());
+        let key = CacheKey::from("s http  /k");
+        for (plan, tag) in [("free", "red"), ("paid", "blue"), ("team", "green")] {
+            store.insert(&key, &response(&epochs, plan, tag, now));
+        }
+        let late = response(&epochs, "free", "red", now);
+        epochs.apply([Selector::Tag("red")], Strength::Hard);
+        epochs.apply([Selector::Tag("blue")], Strength::Soft);
+        store.insert(&key, &late); // purged on its way
+        for round in 0..2 {
+            assert_eq!(found(&store, "free", now), "vary-miss", "{round}");
+            assert_eq!(found(&store, "paid", now), "ttl=0", "{round}");
+            assert_eq!(found(&store, "team", now), "ttl=3600", "{round}");
+            assert_eq!(store.sweep(|| true), usize::from(round == 0));
+            assert_eq!(epochs.selectors(), 0);
+            assert_eq!(store.variants(key.as_str()).len(), 2);
+        }
+        epochs.apply([Selector::Site("s")], Strength::Hard);
+        assert_eq!(found(&store, "team", now), "uri-miss");
+        assert_eq!(store.sweep(|| true), 2);
+        assert_eq!(store.counts().urls, 0);
     }
 }

@@ -83,7 +83,7 @@ impl Stream {
 
     /// Follows for ever, over one connection after the other. Safe to drop at any point.
     pub(crate) async fn follow(&self, access: &Access<'_>) -> Infallible {
-        let mut wait = FIRST_WAIT;
+        let (mut wait, mut told) = (FIRST_WAIT, false);
         loop {
             let (acks, seen) = watch::channel(None);
             let mut came = false;
@@ -97,7 +97,10 @@ impl Stream {
                 Err(error) => {
                     if came {
                         warn!(replica = access.replica.name, %error, "lost the stream of purges");
+                    } else if !told {
+                        warn!(replica = access.replica.name, %error, "no stream of purges yet");
                     }
+                    told = !came;
                     Duration::ZERO
                 }
             };

@@ -223,6 +223,28 @@ async fn a_stream_that_breaks_goes_on_where_it_was_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn an_edge_that_missed_a_hundred_thousand_purges_catches_up_and_keeps_the_rest() {
+    let Followed { origin, replica, edge, .. } = followed(|_| {}).await;
+    for path in ["/a", "/b", "/c"] {
+        counted(&origin, path, "red");
+        edge.get(path).await;
+    }
+    replica.hold(true);
+    replica.cut();
+    for n in 0..99_998 {
+        replica.purge(&format!("n{n}"), &format!(r#"{{"url":"/none/{n}"}}"#), false);
+    }
+    replica.purge("a", r#"{"url":"/a"}"#, false);
+    let last = replica.purge("b", r#"{"tag":"blue"}"#, false);
+    replica.hold(false);
+    replica.acked(&last).await;
+    assert_eq!(edge.metric("edge_purge_operations_total").await, 100_000.0);
+    assert_eq!(edge.metric("edge_purge_folded_selectors_total").await, 0.0);
+    let (a, b, c) = (edge.get("/a").await, edge.get("/b").await, edge.get("/c").await);
+    assert_eq!([is_hit(&a), is_hit(&b), is_hit(&c)], [false, true, true]);
+}
+
+#[tokio::test]
 async fn a_snapshot_is_applied_and_one_that_cannot_be_trusted_drops_everything() {
     let Followed { origin, replica, edge, .. } = followed(|_| {}).await;
     for path in ["/a", "/b"] {
