@@ -311,6 +311,7 @@ impl Planner<'_> {
             purge: Purge::default(),
             control: Some(Follow {
                 token_file: self.dir.token_file(),
+                state: Some(self.dir.data(&edge.name)),
                 ..table("replicas = [\"control-1\"]\ntoken_file = \"\"")
             }),
             peers: self.peers(&edge.name, [&control, &origin]),
