@@ -4,17 +4,67 @@
 //! - Every answer of an API forbids storing: it is true for an instant.
 //! - An error has exactly one token, which the body, the metric and the log share.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll};
+
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use meridian_control_wire::problem::{ErrorCode, PROBLEM_JSON, Problem};
+use hyper::body::{Frame, SizeHint};
+use meridian_control_wire::problem::{Broken, ErrorCode, PROBLEM_JSON, Problem};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
-/// The body of an answer. One type for all, so that a streaming one has a place to come in.
-pub(crate) type Body = Full<Bytes>;
+/// The body of an answer: whole, or made while it is sent.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Whole(Full<Bytes>),
+    /// Pieces as they come; what stands in the cell when there are no more is the last one.
+    Stream(mpsc::Receiver<Bytes>, Arc<OnceLock<Bytes>>),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Whole(Full::default())
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => Pin::new(whole).poll_frame(context),
+            Self::Stream(pieces, last) => pieces.poll_recv(context).map(|piece| {
+                let last = || Arc::get_mut(last).and_then(OnceLock::take);
+                piece.or_else(last).map(|piece| Ok(Frame::data(piece)))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Stream(..) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Stream(..) => SizeHint::default(),
+        }
+    }
+}
 
 /// An answer.
 pub(crate) type Answer = Response<Body>;
@@ -25,7 +75,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Why a request is not done, and what its client hears.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    pub(crate) problem: Problem,
+    pub(crate) problem: Box<Problem>,
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -38,7 +88,7 @@ impl Refusal {
             503 => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
             _ => Vec::new(),
         };
-        Self { problem: Problem::new(code, detail), fields }
+        Self { problem: Box::new(Problem::new(code, detail)), fields }
     }
 
     /// The method is not offered here, `allowed` are (RFC 9110 §15.5.6).
@@ -47,6 +97,18 @@ impl Refusal {
         let mut refusal = Self::new(ErrorCode::MethodNotAllowed, detail);
         refusal.fields.push((ALLOW, HeaderValue::from_static(allowed)));
         refusal
+    }
+
+    /// With the rules that a value breaks.
+    pub(crate) fn because(mut self, violations: Vec<Broken>) -> Self {
+        self.problem.violations = violations;
+        self
+    }
+
+    /// With another header field.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
     }
 
     /// Its token.
@@ -81,7 +143,7 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
 pub(crate) fn bytes_of(status: StatusCode, kind: HeaderValue, bytes: Bytes) -> Answer {
     let mut answer = empty(status);
     answer.headers_mut().insert(CONTENT_TYPE, kind);
-    *answer.body_mut() = Full::new(bytes);
+    *answer.body_mut() = Body::Whole(Full::new(bytes));
     answer
 }
 

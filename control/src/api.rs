@@ -1,6 +1,8 @@
 //! The API: which resource a request names, and what it may do there.
 //!
 //! - `api/edges.rs`: the register, beats, `explain`. `api/regions.rs`: states and intents
+//! - `api/purges.rs`: purges and how far they got. `api/config.rs`: registers. `api/levels.rs`: how
+//!   consistent an answer is. `api/conditions.rs`: `Idempotency-Key`, `If-Match`
 //! - `api/steer.rs`: where a client would go. `api/status.rs`: the replica itself
 //! - `api/input.rs`: bodies and parameters, within their limits
 //!
@@ -9,8 +11,12 @@
 //!   lets it wait. A change that is cut off may have happened: `outcome_unknown`.
 //! - What the contract has and this version does not is refused by name (501), never as unknown.
 
+mod conditions;
+mod config;
 mod edges;
 mod input;
+mod levels;
+mod purges;
 mod regions;
 mod status;
 mod steer;
@@ -24,8 +30,10 @@ use hyper::body::Incoming;
 use meridian_control_wire::problem::ErrorCode;
 
 use crate::answer::{Answer, Refusal, text, without_body};
+use crate::api::levels::Level;
 use crate::context::Context;
 use crate::server::Answers;
+use crate::world;
 
 /// Answers the API of one context.
 #[derive(Debug, Clone)]
@@ -38,6 +46,11 @@ enum Resource<'p> {
     Edge(&'p str),
     Explain(&'p str),
     Ping(&'p str),
+    Stream(&'p str),
+    Ack(&'p str),
+    Purges,
+    Purge(&'p str),
+    Config(&'p str),
     Regions,
     Intent(&'p str),
     Steer,
@@ -52,13 +65,17 @@ enum Resource<'p> {
 
 /// The labels of all resources in metrics.
 pub(crate) const RESOURCES: &[&str] = &[
-    "edges", "edge", "explain", "ping", "regions", "intent", "steer", "status", "metrics",
-    "healthz", "readyz", "later", "unknown",
+    "edges", "edge", "explain", "ping", "stream", "ack", "purges", "purge", "config", "regions",
+    "intent", "steer", "status", "metrics", "healthz", "readyz", "later", "unknown",
 ];
 
 impl<'p> Resource<'p> {
     /// What `path` names. Paths are compared as they stand: no name of the API needs an escape.
     fn named(path: &'p str) -> Self {
+        // The key of a register may itself have parts.
+        if let Some(key) = path.strip_prefix("/v1/config/") {
+            return Self::Config(key);
+        }
         let mut parts = path.strip_prefix('/').unwrap_or(path).split('/');
         // One more than any resource has: a longer path matches nothing.
         let parts = [(); 5].map(|()| parts.next());
@@ -81,14 +98,15 @@ impl<'p> Resource<'p> {
             ("regions", [Some(region), Some("intent"), None]) => Self::Intent(region),
             ("steer", [None, ..]) => Self::Steer,
             ("status", [None, ..]) => Self::Status,
-            ("purges", [None, ..] | [Some(_), None, _]) => Self::Later("purges"),
-            ("config", [Some(_), ..]) => Self::Later("configuration registers"),
+            ("purges", [None, ..]) => Self::Purges,
+            ("purges", [Some(id), None, _]) => Self::Purge(id),
+            ("edge", [Some(id), Some("stream"), None]) => Self::Stream(id),
+            ("edge", [Some(id), Some("ack"), None]) => Self::Ack(id),
             ("conflicts", [None, ..] | [Some(_), Some("resolve"), None]) => {
                 Self::Later("conflicts of configuration registers")
             }
             ("seeds", [None, ..] | [Some(_), None, _]) => Self::Later("seeds"),
             ("pacelc", [None, ..]) => Self::Later("the table of consistency levels"),
-            ("edge", [Some(_), Some("stream" | "ack"), None]) => Self::Later("the purge stream"),
             _ => Self::Unknown,
         }
     }
@@ -100,6 +118,11 @@ impl<'p> Resource<'p> {
             Self::Edge(_) => "edge",
             Self::Explain(_) => "explain",
             Self::Ping(_) => "ping",
+            Self::Stream(_) => "stream",
+            Self::Ack(_) => "ack",
+            Self::Purges => "purges",
+            Self::Purge(_) => "purge",
+            Self::Config(_) => "config",
             Self::Regions => "regions",
             Self::Intent(_) => "intent",
             Self::Steer => "steer",
@@ -125,6 +148,11 @@ impl Answers for Api {
             let path = request.uri().path().to_owned();
             let resource = Resource::named(&path);
             let limit = context.config.limits.call_timeout.get();
+            let wait = match resource {
+                Resource::Purges => purges::wait_of(&context, &request),
+                _ => Duration::ZERO,
+            };
+            let limit = limit.saturating_add(wait);
             let outcome = tokio::time::timeout(limit, answered(&context, resource, request)).await;
             let outcome = outcome.unwrap_or_else(|_elapsed| Err(overdue(limit)));
             let refused = outcome.as_ref().err().map(Refusal::code);
@@ -159,6 +187,10 @@ async fn answered(
         Resource::Explain(id) if reads => edges::explain(context, id, request.uri().query()).await,
         Resource::Ping(id) if method == Method::POST => edges::ping(context, id, request).await,
         Resource::Ping(_) => Err(Refusal::method(&method, "POST")),
+        Resource::Stream(_) | Resource::Ack(_) => followed(context, resource, request).await,
+        Resource::Purges | Resource::Purge(_) | Resource::Config(_) => {
+            stored(context, resource, request).await
+        }
         Resource::Regions if reads => Ok(regions::list(context)),
         Resource::Intent(region) if method == Method::PUT => {
             regions::intend(context, region, request).await
@@ -186,6 +218,56 @@ async fn answered(
     }
 }
 
+/// What edges do beside beating.
+async fn followed(
+    context: &Context,
+    resource: Resource<'_>,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let method = request.method().clone();
+    match resource {
+        Resource::Stream(id) if method == Method::GET => edges::stream(context, id, &request),
+        Resource::Ack(id) if method == Method::POST => edges::ack(context, id, request).await,
+        Resource::Ack(_) => Err(Refusal::method(&method, "POST")),
+        _ => Err(Refusal::method(&method, "GET")),
+    }
+}
+
+/// Purges and registers: each answer says how consistent it is.
+async fn stored(
+    context: &Context,
+    resource: Resource<'_>,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let begun = world::now();
+    let method = request.method().clone();
+    let reads = method == Method::GET || method == Method::HEAD;
+    let level =
+        if reads { Level::read(request.headers())? } else { Level::write(request.headers())? };
+    let outcome = match resource {
+        Resource::Purges if reads => purges::history(context, request.uri().query()).await,
+        Resource::Purges if method == Method::POST => purges::order(context, request, begun).await,
+        Resource::Purges => Err(Refusal::method(&method, "GET, HEAD, POST")),
+        Resource::Purge(id) if reads => purges::one(context, id).await,
+        Resource::Config(key) if reads => config::read(context, key).await,
+        Resource::Config(key) if method == Method::PUT => config::put(context, key, request).await,
+        Resource::Config(key) if method == Method::DELETE => {
+            config::delete(context, key, request.headers()).await
+        }
+        Resource::Config(_) => Err(Refusal::method(&method, "GET, HEAD, PUT, DELETE")),
+        _ => Err(Refusal::method(&method, "GET, HEAD")),
+    };
+    let field =
+        level.field(context.store.state().last, world::now().saturating_duration_since(begun));
+    match outcome {
+        Ok(mut answer) => {
+            answer.headers_mut().insert(levels::FIELD, field);
+            Ok(answer)
+        }
+        Err(refusal) => Err(refusal.with(levels::FIELD, field)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{RESOURCES, Resource};
@@ -200,18 +282,19 @@ mod tests {
             ("/v1/edges/fra-1/other", Resource::Unknown),
             ("/v1/edge/fra-1/ping", Resource::Ping("fra-1")),
             ("/v1/edge/fra-1", Resource::Unknown),
-            ("/v1/edge/fra-1/stream", Resource::Later("the purge stream")),
-            ("/v1/edge/fra-1/ack", Resource::Later("the purge stream")),
+            ("/v1/edge/fra-1/stream", Resource::Stream("fra-1")),
+            ("/v1/edge/fra-1/ack", Resource::Ack("fra-1")),
             ("/v1/regions", Resource::Regions),
             ("/v1/regions/fra", Resource::Unknown),
             ("/v1/regions/fra/intent", Resource::Intent("fra")),
             ("/v1/steer", Resource::Steer),
             ("/v1/status", Resource::Status),
-            ("/v1/purges", Resource::Later("purges")),
-            ("/v1/purges/7", Resource::Later("purges")),
+            ("/v1/purges", Resource::Purges),
+            ("/v1/purges/7", Resource::Purge("7")),
             ("/v1/purges/7/8", Resource::Unknown),
-            ("/v1/config/site/shop", Resource::Later("configuration registers")),
-            ("/v1/config/a/b/c/d/e", Resource::Later("configuration registers")),
+            ("/v1/config/site/shop", Resource::Config("site/shop")),
+            ("/v1/config/a/b/c/d/e", Resource::Config("a/b/c/d/e")),
+            ("/v1/config/", Resource::Config("")),
             ("/v1/config", Resource::Unknown),
             ("/v1/conflicts", Resource::Later("conflicts of configuration registers")),
             ("/v1/conflicts/a/resolve", Resource::Later("conflicts of configuration registers")),

@@ -7,6 +7,8 @@ use meridian_config::control::Control;
 
 use crate::asker::Prefixes;
 use crate::auth::Tokens;
+use crate::control_store::ControlStore;
+use crate::feed::Hub;
 use crate::ledger::Ledger;
 use crate::metrics::ControlMetrics;
 
@@ -17,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) tokens: Tokens,
     pub(crate) prefixes: Prefixes,
-    pub(crate) metrics: ControlMetrics,
+    pub(crate) store: Arc<dyn ControlStore>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<ControlMetrics>,
     pub(crate) started: Instant,
 }

@@ -4,6 +4,10 @@
 //!   [`front`]: the front door, a process of its own that follows any replica
 //! - `api` and `api/`: one file per resource, over what `context` holds. `ledger`: what this
 //!   replica knows, in memory and on disk (`register` pure, `store` on redb). `auth`: who may
+//! - `control_store`: the seam behind which purges and registers are ordered and kept; `single`
+//!   implements it for a replica that is alone, on `disk`. Its pure parts: `purges` (what left the
+//!   log), `registers`, `lives` (whose cursors are of this history)
+//! - `feed`: the streams to the edges. `delivery`: who has applied what, pure
 //! - `health`: from beats to states, pure. `steer`: from a place to an edge, pure. `asker`: from
 //!   what a client says to a place, pure
 //! - `server`: accepting, limits, drain. `answer`: problems and JSON. `dial`: asking another node
@@ -16,21 +20,29 @@
 //! - A node is dialled by its name through `[peers]`; an address from the network is the last
 //!   resort, and only for an edge's admin listener.
 //!
-//! Absent on purpose: purges, configuration registers and the stream to the edges (`ledger` is
-//! where a store of another engine takes over), and everything about HTTP caching.
+//! Absent on purpose: agreement between replicas (`control_store` and `ledger` are where another
+//! engine takes over), and everything about HTTP caching.
 
 mod answer;
 mod api;
 mod asker;
 mod auth;
 mod context;
+mod control_store;
+mod delivery;
 mod dial;
+mod disk;
+mod feed;
 mod health;
 mod ledger;
+mod lives;
 mod metrics;
 mod node;
+mod purges;
 mod register;
+mod registers;
 mod server;
+mod single;
 mod steer;
 mod store;
 mod world;

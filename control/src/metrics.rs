@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
+use meridian_control_wire::frame::ByeReason;
 use meridian_control_wire::problem::ErrorCode;
 use meridian_control_wire::{EdgeState, EdgeView, RegionState, RegionView};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -62,9 +63,36 @@ pub(crate) struct ControlMetrics {
     pub(crate) late_beats: Counter,
     /// Turns of an edge from one state to another.
     turns: Counted<StateLabel>,
+    /// Purges that were accepted.
+    pub(crate) purges: Counter,
+    /// Purges that were answered from the record of an earlier one.
+    pub(crate) replays: Counter,
+    /// Streams that are open.
+    pub(crate) streams: Gauge,
+    /// Snapshots that were sent.
+    pub(crate) snapshots: Counter,
+    byes: Counted<ReasonLabel>,
+    journal: Gauged<MarkLabel>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MarkLabel {
+    mark: &'static str,
 }
 
 const EDGE_STATES: [EdgeState; 2] = [EdgeState::Healthy, EdgeState::Unhealthy];
+const BYES: [ByeReason; 5] = [
+    ByeReason::Slow,
+    ByeReason::Stopping,
+    ByeReason::Replaced,
+    ByeReason::Unregistered,
+    ByeReason::Broken,
+];
 const REGION_STATES: [RegionState; 4] =
     [RegionState::Active, RegionState::Degraded, RegionState::Down, RegionState::Drained];
 
@@ -82,8 +110,15 @@ impl ControlMetrics {
             beats: Counter::default(),
             late_beats: Counter::default(),
             turns: Family::default(),
+            purges: Counter::default(),
+            replays: Counter::default(),
+            streams: Gauge::default(),
+            snapshots: Counter::default(),
+            byes: Family::default(),
+            journal: Family::default(),
         };
         all.register();
+        all.register_streams();
         for resource in resources {
             drop(all.requests.get_or_create(&ResourceLabel { resource }));
         }
@@ -93,7 +128,11 @@ impl ControlMetrics {
         for state in EDGE_STATES.map(EdgeState::token) {
             drop(all.turns.get_or_create(&StateLabel { state }));
         }
+        for reason in BYES {
+            drop(all.byes.get_or_create(&ReasonLabel { reason: reason.token() }));
+        }
         all.observe(&[], &[], 0);
+        all.observe_journal(0, 0);
         all
     }
 
@@ -118,6 +157,37 @@ impl ControlMetrics {
         registry.register("late_beats", help, self.late_beats.clone());
         let help = "Turns of edges into a state. A rise: edges flap, look at the network";
         registry.register("edge_turns", help, self.turns.clone());
+    }
+
+    fn register_streams(&mut self) {
+        let registry = &mut self.registry;
+        let help = "Accepted purges. A rise: a release, or a client in a loop";
+        registry.register("purges", help, self.purges.clone());
+        let help =
+            "Purges answered from the record of an earlier one. A rise: clients lose answers";
+        registry.register("purge_replays", help, self.replays.clone());
+        let help = "Open streams to edges. Fewer than healthy edges: some cannot follow";
+        registry.register("streams", help, self.streams.clone());
+        let help = "Snapshots sent. A rise: edges were away for longer than journal.keep reaches";
+        registry.register("stream_snapshots", help, self.snapshots.clone());
+        let help = "Ended streams by reason. A rise of `slow`: an edge or its link is overloaded; \
+                    `broken`: look at the disk";
+        registry.register("stream_byes", help, self.byes.clone());
+        let help = "Entries of the journal: the last one, and the one before the oldest kept";
+        registry.register("journal_entries", help, self.journal.clone());
+    }
+
+    /// Counts a stream that ends with a word.
+    pub(crate) fn byes(&self, reason: ByeReason) {
+        self.byes.get_or_create(&ReasonLabel { reason: reason.token() }).inc();
+    }
+
+    /// Notes how far the journal is.
+    pub(crate) fn observe_journal(&self, last: u64, low_water: u64) {
+        for (mark, seq) in [("last", last), ("low_water", low_water)] {
+            let gauge = self.journal.get_or_create(&MarkLabel { mark });
+            gauge.set(i64::try_from(seq).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts a request to `resource`, and its refusal if it was.

@@ -154,6 +154,14 @@ impl Register {
         self.members.get(name)
     }
 
+    /// Every edge with its region, by name.
+    pub(crate) fn members(&self) -> Vec<(NodeName, Region)> {
+        let member = |(name, member): (&NodeName, &Member)| {
+            (name.clone(), member.registration.region.clone())
+        };
+        self.members.iter().map(member).collect()
+    }
+
     /// Counts a beat. `false` if it is a late copy.
     pub(crate) fn beat(
         &mut self,

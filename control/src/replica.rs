@@ -10,6 +10,7 @@ use std::time::Duration;
 use meridian_config::control::Control;
 use meridian_config::units::NodeName;
 use meridian_control_wire::EdgeState;
+use meridian_control_wire::frame::ByeReason;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +19,14 @@ use crate::api::Api;
 use crate::asker::Prefixes;
 use crate::auth::Tokens;
 use crate::context::Context;
+use crate::control_store::ControlStore;
 use crate::error::RunError;
+use crate::feed::Hub;
 use crate::ledger::Ledger;
 use crate::metrics::ControlMetrics;
 use crate::node::{guarded, joined, listen};
-use crate::{api, server, world};
+use crate::single::{Single, Writer};
+use crate::{api, server, single, world};
 
 /// A replica that has everything it needs and listens, but does not answer yet.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct Bound {
     context: Arc<Context>,
     listener: TcpListener,
     address: SocketAddr,
+    single: Arc<Single>,
+    writer: Writer,
 }
 
 /// Checks tokens and prefixes, opens the store, listens. With port 0 any free port is taken.
@@ -39,20 +45,25 @@ pub struct Bound {
 pub async fn bind(config: Control) -> Result<Bound, RunError> {
     guarded("listen", config.listen, config.token.is_empty())?;
     let prefixes = Prefixes::of(&config.prefix)?;
-    let (config, tokens, ledger) = tokio::task::spawn_blocking(move || {
+    let (config, tokens, ledger, (single, writer)) = tokio::task::spawn_blocking(move || {
         let tokens = Tokens::read(&config.token)?;
         let ledger = Ledger::open(&config)?;
-        Ok::<_, RunError>((config, tokens, ledger))
+        let store = single::open(&config)?;
+        Ok::<_, RunError>((config, tokens, ledger, store))
     })
     .await??;
     let (listener, address) = listen("listen", config.listen)?;
     if config.token.is_empty() {
         tracing::warn!("no [[token]]: no edge can register, nobody can drain a region");
     }
-    let metrics = ControlMetrics::new(api::RESOURCES);
-    let (ledger, started) = (Arc::new(ledger), world::now());
-    let context = Arc::new(Context { config, ledger, tokens, prefixes, metrics, started });
-    Ok(Bound { context, listener, address })
+    let metrics = Arc::new(ControlMetrics::new(api::RESOURCES));
+    let (ledger, single, started) = (Arc::new(ledger), Arc::new(single), world::now());
+    let store: Arc<dyn ControlStore> = Arc::clone(&single) as _;
+    let (name, limits) = (config.name.clone(), config.stream.clone());
+    let hub = Hub::new(Arc::clone(&store), name, limits, Arc::clone(&metrics));
+    let context =
+        Arc::new(Context { config, ledger, tokens, prefixes, store, hub, metrics, started });
+    Ok(Bound { context, listener, address, single, writer })
 }
 
 impl Bound {
@@ -66,12 +77,19 @@ impl Bound {
     /// # Errors
     /// A task of its own that broke.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Self { context, listener, address } = self;
+        let Self { context, listener, address, single, writer } = self;
         tracing::info!(name = %context.config.name, %address, "control replica answers");
         let mut tasks = JoinSet::new();
         let api = Api(Arc::clone(&context));
         let (stopped, limits) = (stop.clone(), context.config.limits.clone());
-        tasks.spawn(async move { server::serve(listener, &limits, api, stopped).await });
+        let hub = Arc::clone(&context.hub);
+        tasks.spawn(async move {
+            server::serve(listener, &limits, api, stopped).await;
+            hub.ended().await;
+            single.end().await; // nobody is left who could order anything
+        });
+        tasks.spawn_blocking(move || writer.run());
+        tasks.spawn(bid_farewell(Arc::clone(&context.hub), stop.clone()));
         tasks.spawn(watch(Arc::clone(&context), stop.clone()));
         let outcome = joined(tasks, &stop).await;
         let patience = context.config.limits.drain_timeout.get();
@@ -80,6 +98,12 @@ impl Bound {
         }
         outcome
     }
+}
+
+/// Ends the streams when the replica is to end: its listener waits for them.
+async fn bid_farewell(hub: Arc<Hub>, stop: CancellationToken) {
+    stop.cancelled().await;
+    hub.close();
 }
 
 /// Tells the log how edges turn, records it, and strikes edges that stay away.
@@ -118,6 +142,7 @@ async fn keep_record(context: &Context) {
     match context.ledger.keep().await {
         Ok(expired) => {
             for edge in expired {
+                context.hub.forget(edge.as_str(), ByeReason::Unregistered);
                 tracing::info!(%edge, "edge leaves the register: unheard for edge_expiry");
             }
         }

@@ -141,8 +141,9 @@ async fn connection(
 
     let load = Arc::new(Load::default());
     let counted = Arc::clone(&load);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let busy = Busy::of(&counted);
+        request.extensions_mut().insert(busy.clone());
         let answer = service.clone().answer(request, from);
         async move {
             let answer = answer.await;
@@ -203,8 +204,9 @@ fn ended_with<E: std::fmt::Display>(ended: Result<(), E>) {
     }
 }
 
-/// What happens on one connection. Answers are whole when they are made, so one on which nothing
-/// happens has either no request, or a client that does not take its answer.
+/// What happens on one connection. An answer that is whole when it is made counts until then, so a
+/// connection on which nothing happens has either no request, or a client that does not take its
+/// answer; one that streams counts until its maker gives up.
 #[derive(Debug, Default)]
 struct Load {
     begun: AtomicU64,
@@ -225,18 +227,31 @@ impl Load {
     }
 }
 
-/// One request in flight, also one whose answer is dropped before it is made. An answer that
-/// streams would have to hold this in its body.
-struct Busy(Arc<Load>);
+/// One request in flight, also one whose answer is dropped before it is made. It stands in the
+/// extensions of the request: whoever makes an answer while it is sent holds it as long as it does.
+#[derive(Debug, Clone)]
+pub(crate) struct Busy {
+    /// Counts the end when the last clone goes.
+    _end: Arc<End>,
+}
+
+#[derive(Debug)]
+struct End(Arc<Load>);
 
 impl Busy {
     fn of(load: &Arc<Load>) -> Self {
         load.begun.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(load))
+        Self { _end: Arc::new(End(Arc::clone(load))) }
+    }
+
+    /// One without a connection.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Self {
+        Self::of(&Arc::new(Load::default()))
     }
 }
 
-impl Drop for Busy {
+impl Drop for End {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
     }

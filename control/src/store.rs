@@ -15,17 +15,15 @@ use std::time::Duration;
 
 use meridian_config::units::{NodeName, Region};
 use meridian_control_wire::{EdgeState, Intent, Registration};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Fingerprint;
+use crate::disk;
 use crate::error::StoreError;
 
 const FILE: &str = "control.redb";
 const FORMAT: u64 = 1;
-
-/// Memory that redb may use for pages. Its own default is 1 GiB; the whole register is below this.
-const PAGE_CACHE: usize = 16 << 20;
 
 const EDGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("edges");
 const INTENTS: TableDefinition<'_, &str, &str> = TableDefinition::new("intents");
@@ -68,17 +66,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or makes the file in `folder`, and reads it.
     pub(crate) fn open(folder: &Path) -> Result<(Self, Saved), StoreError> {
-        let broken = |source| StoreError::Folder { folder: folder.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(broken)?;
-        let file = folder.join(FILE);
-        let database = Database::builder().set_cache_size(PAGE_CACHE).create(&file);
-        let database = match database {
-            Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Taken { file }),
-            Err(error) => {
-                return Err(StoreError::Database { file, source: Box::new(error.into()) });
-            }
-        };
+        let (database, file) = disk::open(folder, FILE)?;
         let store = Self { database, file };
         store.prepare().map_err(|error| store.broken(error))??;
         let saved = store.read().map_err(|error| store.broken(error))??;

@@ -1,10 +1,13 @@
-//! `/v1/edges` and `/v1/edge/{id}/ping`: edges register, beat, leave; what one of them would do.
+//! `/v1/edges` and `/v1/edge/{id}/...`: edges register, beat, follow, leave; what one would do.
 
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use meridian_config::shared::Scope;
 use meridian_config::units::{Address, NodeName};
+use meridian_control_wire::cursor::Cursor;
+use meridian_control_wire::frame::ByeReason;
+use meridian_control_wire::operation::{Ack, Pong};
 use meridian_control_wire::problem::{ErrorCode, PROBLEM_JSON};
 use meridian_control_wire::secret::Secret;
 use meridian_control_wire::{Edges, MAX_BEAT, Ping, Registered, Registration};
@@ -12,10 +15,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::answer::{Answer, Refusal, bytes_of, empty, json};
 use crate::api::input::{body_of, parameter};
+use crate::api::levels::denied;
 use crate::auth::{Fingerprint, bearer};
 use crate::context::Context;
 use crate::dial::Link;
 use crate::register::{DeadBeat, millis};
+use crate::server::Busy;
 use crate::world;
 
 /// `GET /v1/edges`.
@@ -35,6 +40,7 @@ pub(super) async fn register(
     let (id, region) = (registration.name.clone(), registration.region.clone());
     let url = registration.url.clone();
     let known = context.ledger.enrol(registration, Fingerprint::of(secret.expose())).await?;
+    context.hub.forget(id.as_str(), ByeReason::Replaced); // it starts empty, and says so anew
     context.metrics.registrations.inc();
     tracing::info!(token, edge = %id, %region, %url, known, "edge registered");
     let status = if known { StatusCode::OK } else { StatusCode::CREATED };
@@ -59,20 +65,83 @@ pub(super) async fn ping(
 ) -> Result<Answer, Refusal> {
     let secret = bearer(request.headers())?.to_owned();
     let ping: Ping = body_of(context, request).await?;
+    // After the ping came, before its answer: what was acknowledged to anybody until now.
+    let barrier = context.store.barrier().await.map_err(denied)?;
     let beaten = context.ledger.register().beat(id, &secret, ping, world::now());
     match beaten {
         Ok(true) => context.metrics.beats.inc(),
         Ok(false) => context.metrics.late_beats.inc(),
-        Err(DeadBeat::UnknownEdge) => {
+        Err(dead) => return Err(unheard(dead)),
+    };
+    Ok(json(StatusCode::OK, &Pong { cursor: context.store.cursor(barrier) }))
+}
+
+/// Why an edge is not listened to.
+fn unheard(dead: DeadBeat) -> Refusal {
+    match dead {
+        DeadBeat::UnknownEdge => {
             let detail = "no edge of this name is registered here: it has to register again";
-            return Err(Refusal::new(ErrorCode::UnknownEdge, detail));
+            Refusal::new(ErrorCode::UnknownEdge, detail)
         }
-        Err(DeadBeat::WrongSecret) => {
+        DeadBeat::WrongSecret => {
             let detail = "this is not the secret of the latest registration under this name";
-            return Err(Refusal::new(ErrorCode::Forbidden, detail));
+            Refusal::new(ErrorCode::Forbidden, detail)
+        }
+    }
+}
+
+/// The edge `id`, if `headers` show its own secret.
+fn authentic(context: &Context, id: &str, headers: &HeaderMap) -> Result<NodeName, Refusal> {
+    let secret = bearer(headers)?;
+    let register = context.ledger.register();
+    let member = register.member(id).ok_or_else(|| unheard(DeadBeat::UnknownEdge))?;
+    if member.secret.fits(secret) {
+        Ok(member.registration.name.clone())
+    } else {
+        Err(unheard(DeadBeat::WrongSecret))
+    }
+}
+
+/// `GET /v1/edge/{id}/stream`: frames without end, from where `Last-Event-ID` says.
+pub(super) fn stream(
+    context: &Context,
+    id: &str,
+    request: &Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let edge = authentic(context, id, request.headers())?;
+    let cursor = match request.headers().get("last-event-id") {
+        None => None,
+        Some(value) => {
+            let cursor = value.to_str().ok().and_then(|text| text.parse::<Cursor>().ok());
+            Some(cursor.ok_or_else(|| bad_cursor("Last-Event-ID is no cursor"))?)
         }
     };
+    let busy = request.extensions().get::<Busy>().cloned().ok_or_else(|| {
+        Refusal::new(ErrorCode::Internal, "the connection does not say that it is busy")
+    })?;
+    let mut answer = Response::new(context.hub.open(edge, cursor, busy));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// `POST /v1/edge/{id}/ack`.
+pub(super) async fn ack(
+    context: &Context,
+    id: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let edge = authentic(context, id, request.headers())?;
+    let ack: Ack = body_of(context, request).await?;
+    if !context.hub.acked(&edge, &ack.cursor, world::now()) {
+        return Err(bad_cursor("the cursor is not of this history: nothing is acknowledged"));
+    }
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn bad_cursor(detail: &str) -> Refusal {
+    Refusal::new(ErrorCode::BadRequest, detail)
 }
 
 /// `DELETE /v1/edges/{id}`. An edge that lives registers again at its next beat: stop it first.
@@ -84,6 +153,7 @@ pub(super) async fn strike(
     let token = context.tokens.authorize(headers, Scope::Operate)?;
     let name: NodeName = id.parse().map_err(|_rule: String| unknown(id))?;
     let struck = context.ledger.strike(name).await?.ok_or_else(|| unknown(id))?;
+    context.hub.forget(struck.name.as_str(), ByeReason::Unregistered);
     tracing::info!(token, edge = %struck.name, region = %struck.region, "edge removed");
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use meridian_config::control::Consistency;
 use meridian_config::units::{NodeName, Region};
+use meridian_control_wire::cursor::Position;
 use meridian_control_wire::problem::ErrorCode;
 use meridian_control_wire::{EdgeCount, EdgeState, RegionState};
 use serde::Serialize;
@@ -27,7 +28,20 @@ struct Status<'r> {
     positions: Positions,
     edges: EdgeCount,
     regions: RegionCount,
+    journal: JournalStatus,
     store: StoreStatus,
+}
+
+/// The log of purges and configuration changes.
+#[derive(Debug, Serialize)]
+struct JournalStatus {
+    /// Whether the last write reached the disk.
+    sound: bool,
+    /// Which life of it this is.
+    incarnation: u64,
+    last: Position,
+    /// The history goes back to here.
+    low_water: Position,
 }
 
 /// A replica, this one among them.
@@ -40,7 +54,7 @@ struct Peer<'r> {
     lag: u64,
 }
 
-/// How far this replica is, in durable changes.
+/// How far this replica is, in purges and configuration changes.
 #[derive(Debug, Serialize)]
 struct Positions {
     agreed: u64,
@@ -89,6 +103,7 @@ pub(super) fn status(context: &Context) -> Answer {
         region_count.total = region_count.total.saturating_add(1);
     }
     let position = context.ledger.position();
+    let journal = context.store.state();
     let (config, role) = (&context.config, "single");
     let status = Status {
         name: &config.name,
@@ -99,9 +114,15 @@ pub(super) fn status(context: &Context) -> Answer {
         consistency: &config.consistency,
         uptime_ms: millis(world::now().saturating_duration_since(context.started)),
         peers: vec![Peer { name: &config.name, role, reachable: true, lag: 0 }],
-        positions: Positions { agreed: position, applied: position },
+        positions: Positions { agreed: journal.last, applied: journal.last },
         edges: edge_count,
         regions: region_count,
+        journal: JournalStatus {
+            sound: journal.sound,
+            incarnation: journal.incarnation,
+            last: Position::of(journal.last),
+            low_water: Position::of(journal.low_water),
+        },
         store: StoreStatus { sound: context.ledger.is_sound(), position },
     };
     json(StatusCode::OK, &status)
@@ -114,13 +135,15 @@ pub(super) fn metrics(context: &Context) -> Answer {
         let register = context.ledger.register();
         (register.edges(now), register.regions(now))
     };
+    let journal = context.store.state();
+    context.metrics.observe_journal(journal.last, journal.low_water);
     context.metrics.observe(&edges, &regions, context.ledger.position());
     context.metrics.text()
 }
 
 /// `GET /readyz`: it can make a change durable, as far as the last one tells.
 pub(super) fn readyz(context: &Context) -> Result<Answer, Refusal> {
-    if context.ledger.is_sound() {
+    if context.ledger.is_sound() && context.store.state().sound {
         return Ok(text(StatusCode::OK, "ready\n"));
     }
     let detail = "the last change could not be made durable: look at the disk under `data`";

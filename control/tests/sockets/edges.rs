@@ -20,7 +20,7 @@ async fn an_edge_registers_and_beats_and_is_listed_with_what_it_told() {
     let secret = registered["secret"].as_str().unwrap();
     assert_eq!(secret.len(), 64);
 
-    assert_eq!(ping(replica.address, "fra-1", secret, 1).send().await.status, 204);
+    assert_eq!(ping(replica.address, "fra-1", secret, 1).send().await.status, 200);
     let mut edge = replica.edge("fra-1").await.unwrap();
     assert!(edge["heard_ms_ago"].as_u64().unwrap() < 2_000);
     edge["heard_ms_ago"] = json!(0);
@@ -90,7 +90,7 @@ async fn only_the_latest_secret_of_that_edge_makes_a_beat_count() {
     let other = FakeEdge::start(replica.address, "nrt-1", "nrt").await;
     let beat = async |secret: &str| {
         let answer = ping(replica.address, "fra-1", secret, 1_000).send().await;
-        (answer.status, if answer.status == 204 { String::new() } else { answer.code() })
+        (answer.status, if answer.status == 200 { String::new() } else { answer.code() })
     };
     assert_eq!(beat(&other.secret).await, (403, "forbidden".to_owned()));
     assert_eq!(beat(EDGE).await, (403, "forbidden".to_owned()));
@@ -104,7 +104,7 @@ async fn only_the_latest_secret_of_that_edge_makes_a_beat_count() {
     let second = answer.json()["secret"].as_str().unwrap().to_owned();
     assert_eq!(replica.edge("fra-1").await.unwrap()["url"], "http://moved.example");
     assert_eq!(beat(&first.secret).await, (403, "forbidden".to_owned()));
-    assert_eq!(beat(&second).await, (204, String::new()));
+    assert_eq!(beat(&second).await, (200, String::new()));
 
     let stranger = ping(replica.address, "syd-1", &second, 1).send().await;
     assert_eq!((stranger.status, stranger.code().as_str()), (401, "unknown_edge"));
@@ -118,14 +118,14 @@ async fn a_late_copy_of_a_beat_changes_nothing() {
     let secret = answer.json()["secret"].as_str().unwrap().to_owned();
     let total = async || replica.edge("fra-1").await.unwrap()["requests_total"].clone();
     for (sequence, want) in [(7, 1_007), (7, 1_007), (3, 1_007), (8, 1_008)] {
-        assert_eq!(ping(replica.address, "fra-1", &secret, sequence).send().await.status, 204);
+        assert_eq!(ping(replica.address, "fra-1", &secret, sequence).send().await.status, 200);
         assert_eq!(total().await, want);
     }
     assert_eq!(replica.metric("control_late_beats_total").await, 2.0);
     // A new registration counts from anew.
     let answer = register(replica.address, &registration("fra-1", "fra")).await;
     let secret = answer.json()["secret"].as_str().unwrap().to_owned();
-    assert_eq!(ping(replica.address, "fra-1", &secret, 1).send().await.status, 204);
+    assert_eq!(ping(replica.address, "fra-1", &secret, 1).send().await.status, 200);
     assert_eq!(total().await, 1_001);
     replica.stop().await;
 }
@@ -215,7 +215,7 @@ async fn after_a_restart_edges_are_known_and_one_beat_proves_them() {
     assert_eq!((&edge["state"], &edge["heard_ms_ago"]), (&json!("unhealthy"), &json!(null)));
 
     let beat = ping(replica.address, "fra-1", &alive.secret, 1).send().await;
-    assert_eq!(beat.status, 204, "the secret of before the restart is still good");
+    assert_eq!(beat.status, 200, "the secret of before the restart is still good");
     assert_eq!(replica.edge("fra-1").await.unwrap()["state"], "healthy");
     let told = async || replica.edge("nrt-1").await.unwrap()["heard_ms_ago"].as_u64();
     eventually("the silence of nrt-1 is certain", told).await;
@@ -237,7 +237,7 @@ async fn an_edge_that_was_dead_before_a_restart_is_not_healthy_by_its_first_beat
     let replica = replica.pause().await.resume().await;
     let silence = replica.edge("fra-1").await.unwrap()["heard_ms_ago"].as_u64();
     assert!(silence.is_some_and(|ms| ms >= 300), "it counts on: {silence:?}");
-    assert_eq!(ping(replica.address, "fra-1", &edge.secret, 1).send().await.status, 204);
+    assert_eq!(ping(replica.address, "fra-1", &edge.secret, 1).send().await.status, 200);
     assert_eq!(replica.edge("fra-1").await.unwrap()["state"], "unhealthy");
     edge.live(replica.address, 2);
     replica.until_state("fra-1", "healthy").await;
@@ -262,7 +262,7 @@ async fn of_concurrent_registrations_under_one_name_one_secret_is_good_also_on_d
     let good = async |address, sequence| {
         let mut good = Vec::new();
         for secret in &secrets {
-            if ping(address, "fra-1", secret, sequence).send().await.status == 204 {
+            if ping(address, "fra-1", secret, sequence).send().await.status == 200 {
                 good.push((*secret).clone());
             }
         }

@@ -31,6 +31,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// The secrets of the tokens, by the only scope that each has.
 pub(crate) const OPERATOR: &str = "operator-0123456789";
 pub(crate) const EDGE: &str = "edge-0123456789abcdef";
+pub(crate) const PURGER: &str = "purger-0123456789";
+pub(crate) const CONFIGURER: &str = "configurer-0123456789";
 
 /// The clock by which tests measure.
 #[expect(clippy::disallowed_methods, reason = "a test looks at the real clock")]
@@ -219,7 +221,12 @@ pub(crate) fn control_config(folder: &Path) -> Control {
         journal: Journal::default(),
         stream: Stream::default(),
         limits: Limits::default(),
-        token: vec![token("anna", OPERATOR, Scope::Operate), token("edges", EDGE, Scope::Edge)],
+        token: vec![
+            token("anna", OPERATOR, Scope::Operate),
+            token("edges", EDGE, Scope::Edge),
+            token("ci", PURGER, Scope::Purge),
+            token("ops", CONFIGURER, Scope::Config),
+        ],
         log: Log::default(),
     }
 }
@@ -286,6 +293,22 @@ impl Replica {
             .await;
     }
 
+    /// Orders a purge; `target` with its parameters.
+    pub(crate) fn purge(&self, target: &str, order: Value) -> Ask {
+        ask(self.address, "POST", target).bearer(PURGER).body(order)
+    }
+
+    /// The whole history.
+    pub(crate) async fn history(&self) -> Vec<Value> {
+        let (mut purges, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/v1/purges{after}")).await.json();
+            purges.extend(page["purges"].as_array().unwrap().iter().cloned());
+            let Some(next) = page["next"].as_str() else { return purges };
+            after = format!("?after={next}");
+        }
+    }
+
     pub(crate) async fn intend(&self, region: &str, state: &str) -> Answer {
         ask(self.address, "PUT", &format!("/v1/regions/{region}/intent"))
             .bearer(OPERATOR)
@@ -297,8 +320,8 @@ impl Replica {
 
 /// A replica that is down.
 pub(crate) struct Paused {
-    folder: TempDir,
-    config: Control,
+    pub(crate) folder: TempDir,
+    pub(crate) config: Control,
 }
 
 impl Paused {

@@ -8,6 +8,7 @@
 )]
 
 mod kit;
+mod listening;
 
 mod edges;
 mod explain;
@@ -15,5 +16,8 @@ mod following;
 mod front;
 mod limits;
 mod log;
+mod purges;
 mod regions;
+mod registers;
 mod start;
+mod stream;

@@ -109,11 +109,16 @@ async fn a_replica_tells_what_it_is() {
         "role": "single", "term": 0,
         "consistency": { "purges": "cp", "config": "cp", "health": "cp" }, "uptime_ms": 0,
         "peers": [{ "name": "control-1", "role": "single", "reachable": true, "lag": 0 }],
-        "positions": { "agreed": 2, "applied": 2 },
+        "positions": { "agreed": 0, "applied": 0 },
         "edges": { "total": 1, "healthy": 1 },
         "regions": { "total": 1, "active": 0, "degraded": 0, "down": 0, "drained": 1 },
+        "journal": {
+            "sound": true, "incarnation": status["journal"]["incarnation"],
+            "last": "00000000000000000000", "low_water": "00000000000000000000",
+        },
         "store": { "sound": true, "position": 2 },
     });
+    assert!(status["journal"]["incarnation"].as_u64().is_some_and(|life| life > 0));
     assert_eq!(status, want);
     assert_eq!(replica.metric("control_store_position").await, 2.0);
     assert_eq!(replica.metric(r#"control_regions{state="drained"}"#).await, 1.0);
@@ -127,21 +132,19 @@ async fn a_replica_tells_what_it_is() {
 async fn what_is_not_there_says_why() {
     let replica = Replica::start().await;
     let rows = [
-        ("POST", "/v1/purges", 501, "not_offered", ""),
-        ("GET", "/v1/purges/7", 501, "not_offered", ""),
-        ("PUT", "/v1/config/site/shop", 501, "not_offered", ""),
         ("GET", "/v1/conflicts", 501, "not_offered", ""),
         ("POST", "/v1/conflicts/a/resolve", 501, "not_offered", ""),
         ("POST", "/v1/seeds", 501, "not_offered", ""),
         ("GET", "/v1/pacelc", 501, "not_offered", ""),
-        ("GET", "/v1/edge/fra-1/stream", 501, "not_offered", ""),
-        ("POST", "/v1/edge/fra-1/ack", 501, "not_offered", ""),
         ("GET", "/", 404, "not_found", ""),
         ("GET", "/v1/edge", 404, "not_found", ""),
         ("GET", "/v1/edges/../status", 404, "not_found", ""),
         ("PUT", "/v1/edges", 405, "method_not_allowed", "GET, HEAD, POST"),
         ("GET", "/v1/edges/fra-1", 405, "method_not_allowed", "DELETE"),
         ("GET", "/v1/edge/fra-1/ping", 405, "method_not_allowed", "POST"),
+        ("GET", "/v1/edge/fra-1/ack", 405, "method_not_allowed", "POST"),
+        ("PUT", "/v1/purges", 405, "method_not_allowed", "GET, HEAD, POST"),
+        ("DELETE", "/v1/purges/7", 405, "method_not_allowed", "GET, HEAD"),
         ("DELETE", "/v1/regions", 405, "method_not_allowed", "GET, HEAD"),
         ("GET", "/v1/regions/fra/intent", 405, "method_not_allowed", "PUT"),
         ("POST", "/v1/status", 405, "method_not_allowed", "GET, HEAD"),

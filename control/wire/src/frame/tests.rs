@@ -1,3 +1,5 @@
+//! The bytes of every frame, however they arrive.
+
 use proptest::collection::vec;
 use proptest::prelude::{any, proptest};
 use serde_json::json;

@@ -1,0 +1,217 @@
+//! The seam between the API and whoever orders changes: purges and configuration registers.
+//!
+//! One replica alone implements it now (`single`); an engine that agrees with other replicas, or
+//! one that exchanges with them, implements it next. Whoever asks knows nothing of either.
+//!
+//! # Invariants
+//! - A change is acknowledged only once it is durable, and then every later read here sees it.
+//! - Sequence numbers grow by one; each names one entry. A cursor is a number with its origin.
+//! - Dropping a future undoes nothing: what began may still be done.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_control_wire::cursor::Cursor;
+use meridian_control_wire::frame::SnapItem;
+use meridian_control_wire::operation::Operation;
+use meridian_control_wire::purge::PurgeOrder;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// What a store will give.
+pub(crate) type Promise<'s, T> = Pin<Box<dyn Future<Output = Result<T, Denied>> + Send + 's>>;
+
+/// A purge to be ordered.
+#[derive(Debug, Clone)]
+pub(crate) struct PurgeRequest {
+    pub(crate) order: PurgeOrder,
+    /// The name of the token.
+    pub(crate) by: String,
+    pub(crate) key: Option<RepeatKey>,
+}
+
+/// An `Idempotency-Key`, and what it was first used with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RepeatKey {
+    /// The hash of the key.
+    pub(crate) key: [u8; 32],
+    /// The hash of the order.
+    pub(crate) fingerprint: [u8; 32],
+}
+
+/// A purge that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) id: String,
+    pub(crate) seq: u64,
+    /// An earlier request with the same key did it.
+    pub(crate) replayed: bool,
+}
+
+/// A change of a register.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) key: String,
+    /// None: it goes.
+    pub(crate) value: Option<Value>,
+    pub(crate) condition: Condition,
+    /// The name of the token.
+    pub(crate) by: String,
+}
+
+/// What must hold for a change to be made (RFC 9110 §13.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Nothing.
+    Any,
+    /// The register is there.
+    Exists,
+    /// It is not.
+    Absent,
+    /// It has one of these revisions.
+    Revisions(Vec<u64>),
+}
+
+/// What a register holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Revision {
+    /// None: it is gone.
+    pub(crate) value: Option<Value>,
+    /// The entry that made it so.
+    pub(crate) seq: u64,
+}
+
+/// An entry of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) seq: u64,
+    pub(crate) row: Row,
+}
+
+/// An entry as it stands on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    /// The name of the token.
+    pub(crate) by: String,
+    pub(crate) what: What,
+}
+
+/// What an entry changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    Purge(Operation),
+    Config { key: String, value: Option<Value> },
+}
+
+/// What a cursor is worth here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Everything up to this entry, of this very history.
+    Known(u64),
+    /// Of another cluster, or of a history that this one does not continue.
+    Foreign,
+}
+
+/// What stands for everything up to an entry.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Snapshot {
+    pub(crate) at: u64,
+    /// The purges up to there that whoever asked may have missed; none: nobody knows all of them.
+    pub(crate) items: Option<Vec<SnapItem>>,
+}
+
+/// What came last, from memory.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Recent {
+    /// Frames up to an entry.
+    Frames(Vec<Bytes>, u64),
+    /// There is nothing newer.
+    UpToDate,
+    /// The log has to be read.
+    Older,
+}
+
+/// How a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoreState {
+    pub(crate) incarnation: u64,
+    pub(crate) last: u64,
+    /// Entries after this one are in the log.
+    pub(crate) low_water: u64,
+    /// Whether the last write reached the disk.
+    pub(crate) sound: bool,
+}
+
+/// Why a store does not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    /// The key was used with another order.
+    #[error("this Idempotency-Key was used with another request")]
+    Mismatch,
+    /// The condition does not hold.
+    #[error("the register has {}", match found {
+        Some(revision) => format!("revision {revision}"),
+        None => "no value".to_owned(),
+    })]
+    Conflict {
+        /// The revision that it has.
+        found: Option<u64>,
+    },
+    /// There is no such register.
+    #[error("there is no such register")]
+    Absent,
+    /// There is no room for another register.
+    #[error("there are journal.max_registers registers already")]
+    Full,
+    /// The log does not go back that far.
+    #[error("the log begins after {low_water}")]
+    Compacted {
+        /// Entries after this one are there.
+        low_water: u64,
+    },
+    /// Nobody knows whether it is durable.
+    #[error("the disk does not take it: it may be done or not")]
+    Unknown,
+    /// What is on disk cannot be read.
+    #[error("the log cannot be read")]
+    Unreadable,
+    /// The replica ends.
+    #[error("this replica is ending")]
+    Ending,
+}
+
+/// Orders changes, keeps them, tells them.
+pub(crate) trait ControlStore: std::fmt::Debug + Send + Sync {
+    /// Orders a purge.
+    fn purge(&self, request: PurgeRequest) -> Promise<'_, Accepted>;
+    /// Changes a register.
+    fn change(&self, change: Change) -> Promise<'_, Arc<Revision>>;
+    /// What a register holds, as of now or later; none: nothing.
+    fn register(&self, key: &str) -> Promise<'_, Option<Arc<Revision>>>;
+    /// What was acknowledged to anybody before the call is at or before the answer.
+    fn barrier(&self) -> Promise<'_, u64>;
+    /// Entries after `after`, at most `most`.
+    fn entries(&self, after: u64, most: usize) -> Promise<'_, Vec<Entry>>;
+    /// Frames after `after`.
+    fn recent(&self, after: u64) -> Recent;
+    /// What stands for the log before its beginning, for one who knows everything up to `after`.
+    fn snapshot(&self, after: u64) -> Snapshot;
+    /// The registers that edges obey and that changed last at or before `upto`, gone ones too.
+    fn sites(&self, upto: u64) -> Vec<(String, Option<Value>)>;
+    /// What a cursor is worth.
+    fn standing(&self, cursor: &Cursor) -> Standing;
+    /// The cursor of an entry.
+    fn cursor(&self, seq: u64) -> Cursor;
+    /// How it is.
+    fn state(&self) -> StoreState;
+    /// Tells the last entry whenever there is another.
+    fn last(&self) -> watch::Receiver<u64>;
+}
+
+/// Whether edges obey the register `key`.
+pub(crate) fn is_site(key: &str) -> bool {
+    key.starts_with("site/")
+}

@@ -1,0 +1,72 @@
+//! The stream's pace, from the disk to the bytes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use meridian_config::control::{Control, Stream};
+use meridian_config::load::parse;
+use meridian_control_wire::frame::{Frame, FrameDecoder};
+use meridian_control_wire::purge::PurgeOrder;
+use meridian_control_wire::selector::Selector;
+use tokio::task::JoinSet;
+
+use super::Hub;
+use crate::control_store::{ControlStore, PurgeRequest};
+use crate::metrics::ControlMetrics;
+use crate::server::Busy;
+use crate::{single, world};
+
+#[tokio::test]
+async fn a_hundred_thousand_purges_are_caught_up_with_in_seconds() {
+    const PURGES: u64 = 100_000;
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "name = 'c'\nregion = 'iad'\nlisten = '127.0.0.1:0'\ndata = '{}'\n",
+        folder.path().display()
+    );
+    let config: Control = parse(&text, Path::new("/x.toml")).unwrap();
+    let (store, writer) = single::open(&config).unwrap();
+    let writer = tokio::task::spawn_blocking(move || writer.run());
+    let store = Arc::new(store);
+    let start = store.cursor(0);
+    let mut writers = JoinSet::new();
+    for n in 0..PURGES {
+        let selectors = vec![Selector::Url(format!("http://shop.example/products/{n}"))];
+        let order = PurgeOrder { selectors, soft: false };
+        let writing = Arc::clone(&store);
+        // Writers share the disk; they begin in their order, and each waits for its place.
+        writers.spawn(async move {
+            writing.purge(PurgeRequest { order, by: "ci".to_owned(), key: None }).await
+        });
+        if writers.len() == 1_000 {
+            while let Some(done) = writers.join_next().await {
+                assert!(done.unwrap().is_ok());
+            }
+        }
+    }
+    let shared: Arc<dyn ControlStore> = Arc::clone(&store) as _;
+    let metrics = Arc::new(ControlMetrics::new(&[]));
+    let hub = Hub::new(shared, "c".parse().unwrap(), Stream::default(), metrics);
+    let begun = world::now();
+    let mut body = hub.open("fra-1".parse().unwrap(), Some(start), Busy::alone());
+    let (mut decoder, mut seen) = (FrameDecoder::default(), 0);
+    while seen < PURGES {
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        for frame in decoder.push(&piece).unwrap() {
+            if let Frame::Op { operation, .. } = frame {
+                seen += 1;
+                assert!(operation.id.starts_with(&format!("{seen:x}-")), "{operation:?}");
+            }
+        }
+    }
+    let took = world::now().duration_since(begun);
+    // Two seconds as it is shipped; code that is not optimised, beside other tests, gets longer.
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
+    assert!(took < limit, "{took:?}");
+    drop(body);
+    hub.ended().await;
+    store.end().await;
+    writer.await.unwrap();
+}
