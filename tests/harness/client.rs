@@ -168,20 +168,40 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Reply {
+        let reply = Self::try_request(method, url, headers, body).await;
+        reply.unwrap_or_else(|error| panic!("{url}: {error:?}"))
+    }
+
+    /// The same, where it may fail.
+    pub async fn try_request(
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, Failure> {
         let (_, path) = split(url);
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(body).unwrap();
-        let mut client = Self::http1(url).await.unwrap_or_else(|error| panic!("{url}: {error:?}"));
-        client.send(request).await.unwrap_or_else(|error| panic!("{url}: {error:?}"))
+        Self::http1(url).await?.send(request).await
     }
 }
 
 /// A GET for a path.
 pub fn get(path: &str) -> Request<Bytes> {
     Request::get(path).body(Bytes::new()).unwrap()
+}
+
+/// The value of a metric of the node that listens there, summed over its labels.
+pub async fn metric(listener: &str, name: &str) -> f64 {
+    let reply = Client::get(&format!("{listener}/metrics")).await;
+    let lines = reply
+        .text()
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Splits `http://host:port/path` into authority and path.

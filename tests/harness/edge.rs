@@ -6,7 +6,7 @@ use meridian_config::edge::{Edge, Site, Upstream};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::client::{Client, Reply};
+use crate::client::{Client, Reply, metric};
 use crate::origin::ScriptedOrigin;
 use crate::process::Process;
 use crate::wait::{PATIENCE, eventually};
@@ -73,12 +73,7 @@ impl EdgeProcess {
 
     /// The value of a metric without labels, or the sum over them.
     pub async fn metric(&self, name: &str) -> f64 {
-        let reply = Client::get(&format!("{}/metrics", self.admin)).await;
-        let lines = reply.text().lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-        });
-        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        values.sum()
+        metric(&self.admin, name).await
     }
 }
 

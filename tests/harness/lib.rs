@@ -2,7 +2,8 @@
 //!
 //! - [`wait`] the only place that waits by looking again and again
 //! - [`binary`] finds the program; [`process`] one child of the test, and what became of it
-//! - [`cluster`] a whole `meridian up`; [`edge`] one edge alone, without a control plane
+//! - [`cluster`] a whole `meridian up`; [`control`] its control API; [`edge`] one edge alone, without
+//!   a control plane
 //! - [`origin`] an upstream that answers as the test says, and remembers who asked
 //! - [`client`] requests over HTTP/1.1 and HTTP/2; [`raw`] bytes that no HTTP library would send
 //! - [`site`] a folder with files to serve
@@ -27,6 +28,7 @@ pub mod binary;
 pub mod process;
 
 pub mod cluster;
+pub mod control;
 pub mod edge;
 pub mod origin;
 

@@ -128,6 +128,28 @@ pub fn send(pid: u32, signal: Signal) {
     }
 }
 
+/// A process that stands still until this is dropped, as if its machine had lost all power to run
+/// but not its network: connections stay open and nobody answers.
+#[derive(Debug)]
+pub struct Frozen {
+    pid: u32,
+}
+
+/// Stops a process that the test has started.
+pub fn freeze(pid: u32) -> Frozen {
+    let frozen = Frozen { pid };
+    send(pid, Signal::STOP);
+    let stopped = soon(PATIENCE, || stat(pid).is_some_and(|stat| stat.stopped));
+    assert!(stopped, "process {pid} does not stop");
+    frozen
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        send(self.pid, Signal::CONT);
+    }
+}
+
 /// Whether a process of that id runs `meridian`. A zombie that nobody has waited for does not: it
 /// has ended. An id that another program has taken over does not either.
 pub fn runs_meridian(pid: u32) -> bool {
@@ -145,6 +167,7 @@ pub fn children(parent: u32) -> Vec<u32> {
 struct Stat {
     name: String,
     ended: bool,
+    stopped: bool,
     parent: u32,
 }
 
@@ -153,9 +176,11 @@ fn stat(pid: u32) -> Option<Stat> {
     // `pid (name) state ppid ...`; the name may hold anything but ends at the last parenthesis.
     let (head, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
     Some(Stat {
         name: head.split_once('(')?.1.to_owned(),
-        ended: matches!(fields.next()?, "Z" | "X"),
+        ended: matches!(state, "Z" | "X"),
+        stopped: state == "T",
         parent: fields.next()?.parse().ok()?,
     })
 }

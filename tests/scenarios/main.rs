@@ -1,12 +1,20 @@
 //! Stories about a whole cluster or a lone edge, played with the real program.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failing helper fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failing helper fails its test"
+)]
 
 mod bad_input;
+mod control_input;
 mod front_door;
 mod herd;
 mod links;
 mod load;
+mod purge_delivery;
+mod purging;
 mod recovery;
 mod serving;
 mod shutdown;
