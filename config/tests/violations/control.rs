@@ -69,6 +69,32 @@ fn health_and_limits_have_bounds() {
 }
 
 #[test]
+fn the_journal_and_the_streams_have_bounds() {
+    check::<Control>(
+        CONTROL,
+        &[
+            ("journal.keep = 10000000", ""),
+            ("journal.keep = 10000001", "must be at most 10000000"),
+            ("journal.max_folded = 1000001", "must be at most 1000000"),
+            ("journal.key_expiry = '365d'", ""),
+            ("journal.key_expiry = '366d'", "must be at most 365d"),
+            ("journal.max_keys = 100000001", "must be at most 100000000"),
+            ("journal.max_registers = 100001", "must be at most 100000"),
+            ("journal.register_size = '1MiB'", ""),
+            ("journal.register_size = '1025KiB'", "must be at most 1MiB"),
+            ("journal.register_size = '1023B'", "must be at least 1KiB"),
+            ("journal.max_queue = 65537", "must be at most 65536"),
+            ("stream.heartbeat = '10ms'", ""),
+            ("stream.heartbeat = '9ms'", "must be at least 10ms"),
+            ("stream.queue = 1025", "must be at most 1024"),
+            ("stream.patience = '61s'", "must be at most 1m"),
+            ("stream.max_wait = '3601s'", "must be at most 1h"),
+            ("stream.tracked = 1000001", "must be at most 1000000"),
+        ],
+    );
+}
+
+#[test]
 fn tokens_have_a_name_scopes_and_a_file() {
     let token = |settings: &str| {
         let whole = "token = [{ name = 'a', scopes = ['edge'], file = 'f' }]";
