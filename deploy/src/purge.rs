@@ -261,7 +261,8 @@ fn judge(outcome: &Outcome, timeout: &str) -> Result<(), CommandError> {
         return Ok(());
     }
     Err(CommandError::Failed(format!(
-        "the purge is durable but not {} within {timeout}: it has not been applied by {}",
+        "the purge is durable, but `--wait {}` was not reached within {timeout}: it has not been \
+         applied by {}",
         outcome.wait,
         outcome.missing.join(", ")
     )))
