@@ -125,7 +125,7 @@ static PLACES: &[Place] = &[
     at("ams", "Amsterdam", "NL", 52.31, 4.76),
     at("bru", "Brussels", "BE", 50.9, 4.48),
     at("cdg", "Paris", "FR", 49.01, 2.55),
-    at("fra", "Frankfurt", "DE", 50.03, 8.54),
+    at("fra", "Frankfurt", "DE", 50.03, 8.57),
     at("muc", "Munich", "DE", 48.35, 11.79),
     at("zrh", "Zurich", "CH", 47.46, 8.55),
     at("mxp", "Milan", "IT", 45.63, 8.73),

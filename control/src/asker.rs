@@ -191,7 +191,7 @@ mod tests {
             ("lab", Some((Some("lab"), Location(1.0, 2.0)))),
             ("50.03,8.57", Some((None, Location(50.03, 8.57)))),
             ("-90,180", Some((None, Location(-90.0, 180.0)))),
-            ("10.1.1.1", Some((Some("fra"), Location(50.03, 8.54)))),
+            ("10.1.1.1", Some((Some("fra"), Location(50.03, 8.57)))),
             ("192.0.2.1", Some((None, Location(1.5, -2.0)))),
             ("-90.1,0", None),
             ("NaN,0", None),

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A permit is taken before a connection is accepted; the rest waits in the backlog.
-//! - Every connection is a task that [`accept`] joins, every HTTP/2 stream one that ends with it.
+//! - Every connection is a task that `accept` joins, every HTTP/2 stream one that ends with it.
 
 use std::convert::Infallible;
 use std::io;

@@ -76,6 +76,7 @@ async fn answers_for_one_client_are_not_given_to_another_and_do_not_queue() {
     let edge = EdgeProcess::start(&origin, |_| {}).await;
     let first = crowd(&edge, "/a", 10);
     waits_for_origin(&edge, 10.0).await;
+    eventually("the one fetch", PATIENCE, async || (origin.count("/a") > 0).then_some(())).await;
     assert_eq!(origin.count("/a"), 1, "nobody can know yet that it may not be shared");
     gate.open();
     first.join_all().await;

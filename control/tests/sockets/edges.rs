@@ -26,7 +26,7 @@ async fn an_edge_registers_and_beats_and_is_listed_with_what_it_told() {
     edge["heard_ms_ago"] = json!(0);
     let want = json!({
         "id": "fra-1", "name": "fra-1", "region": "fra", "city": "Frankfurt",
-        "location": [50.03, 8.54], "url": "http://fra-1.example:8080",
+        "location": [50.03, 8.57], "url": "http://fra-1.example:8080",
         "admin": "http://127.0.0.1:1", "state": "healthy", "heard_ms_ago": 0, "intent": "active",
         "active_requests": 3, "requests_total": 1_001, "store_bytes": 4_096, "store_entries": 7,
     });

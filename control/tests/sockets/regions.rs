@@ -16,7 +16,7 @@ async fn an_intent_is_obeyed_told_and_outlives_a_restart() {
     let _fra = FakeEdge::start(replica.address, "fra-1", "fra").await;
     let _nrt = FakeEdge::start(replica.address, "nrt-1", "nrt").await;
     let want = json!({
-        "region": "fra", "city": "Frankfurt", "location": [50.03, 8.54], "state": "active",
+        "region": "fra", "city": "Frankfurt", "location": [50.03, 8.57], "state": "active",
         "intent": "active", "edges": { "total": 1, "healthy": 1 },
     });
     assert_eq!(region(&replica, "fra").await, want);

@@ -86,6 +86,10 @@ pub struct Figures {
     pub served: u64,
     /// Body bytes of those.
     pub bytes: u64,
+    /// Whole answers of any status and size: what hit ratios are shares of.
+    pub answered: u64,
+    /// Body bytes of those.
+    pub answered_bytes: u64,
     /// Requests sent a second time because the edge had closed an idle connection.
     pub retried: u64,
     /// Different paths asked for, each counted once per edge.
@@ -94,11 +98,11 @@ pub struct Figures {
     pub origin_requests: Option<u64>,
     /// Body bytes that the origin sent.
     pub origin_bytes: Option<u64>,
-    /// Measured: 1 - requests to the origin / requests served.
+    /// Measured: 1 - requests to the origin / requests answered.
     pub hit_ratio: Option<f64>,
-    /// Measured: 1 - body bytes from the origin / body bytes served.
+    /// Measured: 1 - body bytes from the origin / body bytes of the answers.
     pub byte_hit_ratio: Option<f64>,
-    /// Claimed: share of the served that says it needed no forward request of its own.
+    /// Claimed: share of the answers that says it needed no forward request of its own.
     pub claimed_hit_ratio: Option<f64>,
     /// What the answers said.
     pub claimed: Claimed,
@@ -110,7 +114,7 @@ pub struct Figures {
     pub errors: BTreeMap<String, u64>,
 }
 
-/// What the served answers said in `Cache-Status` (RFC 9211).
+/// What the answers said in `Cache-Status` (RFC 9211).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// `hit`.
@@ -152,19 +156,21 @@ impl Figures {
             forwarded: tally.forwarded.clone(),
             nothing: tally.unclaimed,
         };
-        let any_claim = tally.unclaimed < tally.served;
+        let any_claim = tally.unclaimed < tally.answered;
         Self {
             requests: tally.requests,
             served: tally.served,
             bytes: tally.bytes,
+            answered: tally.answered,
+            answered_bytes: tally.answered_bytes,
             retried: tally.retried,
             distinct,
             origin_requests: origin.map(|count| count.requests),
             origin_bytes: origin.map(|count| count.bytes),
-            hit_ratio: origin.and_then(|count| saved(count.requests, tally.served)),
-            byte_hit_ratio: origin.and_then(|count| saved(count.bytes, tally.bytes)),
+            hit_ratio: origin.and_then(|count| saved(count.requests, tally.answered)),
+            byte_hit_ratio: origin.and_then(|count| saved(count.bytes, tally.answered_bytes)),
             claimed_hit_ratio: any_claim
-                .then(|| share(claimed.hit + claimed.collapsed, tally.served))
+                .then(|| share(claimed.hit + claimed.collapsed, tally.answered))
                 .flatten(),
             claimed,
             requests_per_second: if seconds > 0.0 { tally.requests as f64 / seconds } else { 0.0 },
@@ -191,7 +197,7 @@ fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// What of `whole` did not cost a `part`. Below zero if upstream was asked more than was served:
+/// What of `whole` did not cost a `part`. Below zero if upstream was asked more than was answered:
 /// that is what happened, and it is not hidden.
 fn saved(part: u64, whole: u64) -> Option<f64> {
     share(part, whole).map(|share| 1.0 - share)

@@ -327,7 +327,13 @@ fn notes(options: &Options, counted: Counted, total: &Sum) -> Vec<String> {
         ));
     }
     if total.tally.failed() > 0 {
-        notes.push("failed requests are left out of hit ratios and latencies".to_owned());
+        notes.push("latencies are those of the requests that did not fail".to_owned());
+    }
+    let lost = total.tally.requests.saturating_sub(total.tally.answered);
+    if lost > 0 {
+        notes.push(format!(
+            "{lost} requests had no answer: what they cost the origin lowers the measured ratios"
+        ));
     }
     notes
 }

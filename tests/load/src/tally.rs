@@ -23,6 +23,10 @@ pub(crate) struct Tally {
     pub(crate) served: u64,
     /// Body bytes of those.
     pub(crate) bytes: u64,
+    /// Whole answers of any status and size: each is client traffic and may be origin traffic.
+    pub(crate) answered: u64,
+    /// Body bytes of those.
+    pub(crate) answered_bytes: u64,
     /// Sent a second time because an idle connection had been closed.
     pub(crate) retried: u64,
     /// Different paths among all requests.
@@ -72,6 +76,8 @@ impl Tally {
             requests: 0,
             served: 0,
             bytes: 0,
+            answered: 0,
+            answered_bytes: 0,
             retried: 0,
             asked: HashSet::new(),
             hits: 0,
@@ -93,6 +99,14 @@ impl Tally {
             Err(failure) => return self.error(kind_of(&failure)),
         };
         self.retried += u64::from(answer.retried);
+        self.answered += 1;
+        self.answered_bytes += answer.bytes;
+        match answer.claim {
+            Claim::Hit => self.hits += 1,
+            Claim::Collapsed(_) => self.collapsed += 1,
+            Claim::Forwarded(fwd) => *self.forwarded.entry(fwd).or_default() += 1,
+            Claim::Nothing => self.unclaimed += 1,
+        }
         if answer.status.as_u16() >= 400 {
             return self.error(Kind::Status(answer.status));
         }
@@ -104,12 +118,6 @@ impl Tally {
         self.bytes += answer.bytes;
         let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST);
         self.latency.saturating_record(micros.clamp(1, LONGEST));
-        match answer.claim {
-            Claim::Hit => self.hits += 1,
-            Claim::Collapsed(_) => self.collapsed += 1,
-            Claim::Forwarded(fwd) => *self.forwarded.entry(fwd).or_default() += 1,
-            Claim::Nothing => self.unclaimed += 1,
-        }
     }
 
     fn error(&mut self, kind: Kind) {
@@ -126,6 +134,8 @@ impl Tally {
         self.requests += other.requests;
         self.served += other.served;
         self.bytes += other.bytes;
+        self.answered += other.answered;
+        self.answered_bytes += other.answered_bytes;
         self.retried += other.retried;
         self.hits += other.hits;
         self.collapsed += other.collapsed;
@@ -182,7 +192,10 @@ mod tests {
         tally.record(&job(5, None), took, Err(Failure::Connect(refused)));
 
         assert_eq!((tally.requests, tally.served, tally.bytes), (8, 3, 17));
-        assert_eq!((tally.hits, tally.collapsed, tally.unclaimed), (1, 1, 0));
+        // An answer with an error status is client traffic, and origin traffic if it was a miss:
+        // it counts on both sides, or the measured ratio would be below the truth.
+        assert_eq!((tally.answered, tally.answered_bytes), (6, 106));
+        assert_eq!((tally.hits, tally.collapsed, tally.unclaimed), (3, 1, 1));
         assert_eq!(tally.forwarded.get(&Fwd::Stale), Some(&1));
         assert_eq!(tally.asked.len(), 5);
         assert_eq!(tally.served + tally.failed(), tally.requests);
