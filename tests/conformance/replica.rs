@@ -204,8 +204,9 @@ async fn feed(mut stream: TcpStream, state: &State, cursor: Option<String>) -> i
         stream.write_all(out.as_bytes()).await?;
         out.clear();
         tokio::select! {
-            changed = changed.changed() => changed.unwrap(),
+            biased; // nothing that is added after the cut goes over a stream that was there before
             _ = cuts.changed() => return Ok(()),
+            changed = changed.changed() => changed.unwrap(),
         }
     }
 }
