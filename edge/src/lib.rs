@@ -11,7 +11,8 @@
 //!
 //! Purges: [`epochs`] what they leave of what is stored, with [`scope`], [`lengths`] and [`sync`]
 //! below it · [`purge`] what they say in this edge's terms · [`tags`] of a response · [`stream`]
-//! brings them, over a [`line`] · [`staleness`] how old that knowledge is · [`sweep`] lets them go.
+//! brings them, over a [`line`](mod@line) · [`staleness`] how old that knowledge is · [`sweep`]
+//! lets them go.
 //!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
 //! control plane · [`sites`] which sites there are, at run time · [`admin`], [`explain`],
