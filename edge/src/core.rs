@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use meridian_config::edge::{Accept, Cache};
 use meridian_edge_rules::time::Now;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::body::Body;
 use crate::clock::SharedClock;
 use crate::collapse::Collapse;
 use crate::connection::Load;
 use crate::counters::EdgeCounters;
 use crate::epochs::Epochs;
 use crate::flow::InFlight;
+use crate::outcome::Outcome;
 use crate::purge::Purges;
 use crate::request_head::CDN_LOOP;
 use crate::route::{Site, Sites, folded};
@@ -136,5 +138,22 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn now(&self) -> Now {
         self.edge.clock.now()
+    }
+
+    /// Counts how a request of `site` ended; the answer carries it to the access log, if there is
+    /// one.
+    pub(crate) fn counted(
+        &self,
+        site: &Site,
+        outcome: Outcome,
+        mut response: Response<Body>,
+    ) -> Response<Body> {
+        if self.edge.access_log {
+            response.extensions_mut().insert(outcome);
+        }
+        if let Some(counters) = site.counters.get(self.index) {
+            counters.count(outcome, response.status().is_server_error());
+        }
+        response
     }
 }

@@ -4,8 +4,8 @@
 //! - [`accept`] listeners, permits, drain · [`connection`] limits in time
 //! - [`route`] host to site · [`key`] what a response is stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
-//! - [`collapse`] one fetch for many · [`fetch`] one upstream exchange · [`flow`] a body that is
-//!   still arriving · [`upstream`] deadlines, connections, places · [`request_head`],
+//! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] one upstream
+//!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places · [`request_head`],
 //!   [`request_body`] on the way up
 //! - [`respond`], [`body`] the answer
 //!
@@ -20,7 +20,7 @@
 //! [`error`].
 //!
 //! Absent on purpose: how control replicas agree; breakers and retries, which have their places in
-//! [`fetch`] and [`upstream`] and come with issues of their own; other nodes of this CDN in front
+//! [`fetch`] and [`upstream`] and are still to come; other nodes of this CDN in front
 //! or behind, whose internal fields would be believed: until then they are dropped from everyone.
 
 mod accept;
@@ -62,5 +62,6 @@ mod sweep;
 mod sync;
 mod tags;
 mod upstream;
+mod waiter;
 
 pub use crate::run::{Addresses, Bound, bind, run};

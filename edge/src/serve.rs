@@ -17,16 +17,14 @@ use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::invalidate::{invalidated, invalidates};
-use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
 
 use crate::accept::Handler;
 use crate::access::Line;
 use crate::asked::Asked;
 use crate::body::Body;
-use crate::collapse::{Flight, Landing, Role, Wanted};
+use crate::collapse::{Landing, Role, Wanted};
 use crate::connection::{Connection, Overdue};
 use crate::core::Core;
-use crate::epochs::{Demand, Standing, Tags};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::key::{CacheKey, Parts, write_key};
@@ -36,6 +34,7 @@ use crate::request_head::Purpose;
 use crate::respond;
 use crate::route::{self, Site};
 use crate::store::Stored;
+use crate::waiter::Waiter;
 
 /// Flights that a request waits for before it goes on by itself: more would cost it its deadline.
 const MAX_FLIGHTS: usize = 3;
@@ -198,22 +197,7 @@ fn hit(
     let status =
         CacheStatus { hit: true, ttl: Some(ttl), cache: &core.edge.name, ..CacheStatus::default() };
     let outcome = if ttl > 0 { Outcome::Hit } else { Outcome::HitStale };
-    counted(core, site, outcome, respond::from_stored(request, stored, age, &status))
-}
-
-fn counted(
-    core: &Core,
-    site: &Site,
-    outcome: Outcome,
-    mut response: Response<Body>,
-) -> Response<Body> {
-    if core.edge.access_log {
-        response.extensions_mut().insert(outcome);
-    }
-    if let Some(counters) = site.counters.get(core.index) {
-        counters.count(outcome, response.status().is_server_error());
-    }
-    response
+    core.counted(site, outcome, respond::from_stored(request, stored, age, &status))
 }
 
 /// No site answers to the host (RFC 9110 §15.5.20).
@@ -229,7 +213,7 @@ fn unsatisfiable(core: &Core, site: &Site, request: &RequestView<'_>) -> Answer 
     let detail = "only-if-cached was asked for, and nothing usable is stored";
     let status = StatusCode::GATEWAY_TIMEOUT;
     let response = respond::problem(request.method, status, "only_if_cached", detail);
-    Answer::Ready(Some(counted(core, site, Outcome::Refused, response)))
+    Answer::Ready(Some(core.counted(site, Outcome::Refused, response)))
 }
 
 /// Whether the request has come back to where it was (RFC 8586).
@@ -238,7 +222,7 @@ fn looped(core: &Core, site: &Site, request: &Request<Incoming>) -> Option<Answe
         let detail = "this request has passed this edge before: an origin's address leads back";
         let status = StatusCode::LOOP_DETECTED;
         let response = respond::problem(request.method(), status, "loop_detected", detail);
-        Answer::Ready(Some(counted(core, site, Outcome::Refused, response)))
+        Answer::Ready(Some(core.counted(site, Outcome::Refused, response)))
     })
 }
 
@@ -256,7 +240,7 @@ fn alone(
     let limit = core.edge.accept.body_size.get();
     if request.body().size_hint().lower() > limit {
         let response = too_large(request.method(), limit);
-        return Answer::Ready(Some(counted(core, site, Outcome::Refused, response)));
+        return Answer::Ready(Some(core.counted(site, Outcome::Refused, response)));
     }
     let (core, site) = (Arc::clone(core), Arc::clone(site));
     let (head, body) = request.into_parts();
@@ -292,7 +276,7 @@ async fn pass(
         Err(FetchError::RequestTooLarge { limit }) => too_large(&asked.method, limit),
         Err(error) => respond::upstream_error(&core.edge.name, &asked.method, &error, &status),
     };
-    counted(core, site, Outcome::Forwarded(why), response)
+    core.counted(site, Outcome::Forwarded(why), response)
 }
 
 /// Forgets what an unsafe request has changed (RFC 9111 §4.4).
@@ -439,159 +423,4 @@ fn in_background(
         fetching.await;
         drop(permit);
     }));
-}
-
-/// How upstream failed.
-#[derive(Debug, Clone, Copy)]
-enum Failure {
-    /// It answered 5xx.
-    ServerError,
-    /// It gave no answer.
-    Disconnected,
-}
-
-/// A request that waited for a flight, as its leader or with it.
-struct Waiter<'a> {
-    core: &'a Core,
-    site: &'a Site,
-    key: &'a CacheKey,
-    asked: &'a Asked,
-    forward: &'a Forward<Stored>,
-    demand: Demand,
-    leads: bool,
-}
-
-impl Waiter<'_> {
-    /// Its answer; `None` if the landing is not for it.
-    fn land(&self, flight: &Flight, landing: Landing) -> Option<Response<Body>> {
-        match landing {
-            Landing::Shared(partial) => {
-                if !partial.head.vary.matches(&self.asked.headers)
-                    || !self.may_share(flight, &partial.tags)
-                {
-                    return None;
-                }
-                let reader = partial.flow.read()?;
-                let now = self.core.now();
-                let status = CacheStatus {
-                    fwd_status: Some(partial.head.status),
-                    ttl: Some(partial.head.ttl(now)),
-                    stored: self.leads,
-                    ..self.status()
-                };
-                let age = partial.head.current_age(now);
-                let response =
-                    respond::from_partial(&self.asking(), &partial, reader, age, &status);
-                Some(self.counted(response))
-            }
-            Landing::Validated(stored) => {
-                if !stored.head().vary.matches(&self.asked.headers)
-                    || !self.may_share(flight, stored.mark().tags())
-                {
-                    return None;
-                }
-                let now = self.core.now();
-                let status = CacheStatus {
-                    fwd_status: Some(StatusCode::NOT_MODIFIED),
-                    ttl: Some(stored.head().ttl(now)),
-                    stored: self.leads,
-                    ..self.status()
-                };
-                let age = stored.head().current_age(now);
-                let response = respond::from_stored(&self.asking(), &stored, age, &status);
-                Some(self.counted(response))
-            }
-            Landing::Stored => None,
-            Landing::Private => self.own(flight),
-            Landing::Refused { upstream, status } => {
-                if let Some(stale) = self.stale(Failure::ServerError, Some(status), None) {
-                    return Some(stale);
-                }
-                self.own(flight).or_else(|| {
-                    let upstream = upstream.to_string();
-                    Some(self.failed(&FetchError::SharedFailure { upstream, status }))
-                })
-            }
-            Landing::Failed(error) => {
-                let stale = self.stale(Failure::Disconnected, None, Some(error.token()));
-                stale.or_else(|| Some(self.failed(&error)))
-            }
-        }
-    }
-
-    /// Whether the fetch began after every purge that was applied before this request came, now
-    /// that the tags of its answer are known.
-    fn may_share(&self, flight: &Flight, tags: &Tags) -> bool {
-        let epochs = &self.core.edge.epochs;
-        epochs.may_share(self.demand, flight.stamp(), &self.key.place(), tags)
-    }
-
-    const fn asking(&self) -> RequestView<'_> {
-        RequestView { method: &self.asked.method, headers: &self.asked.headers }
-    }
-
-    fn status(&self) -> CacheStatus<'_> {
-        CacheStatus {
-            fwd: Some(self.forward.why),
-            collapsed: !self.leads,
-            cache: &self.core.edge.name,
-            ..CacheStatus::default()
-        }
-    }
-
-    fn counted(&self, response: Response<Body>) -> Response<Body> {
-        let outcome =
-            if self.leads { Outcome::Forwarded(self.forward.why) } else { Outcome::Collapsed };
-        counted(self.core, self.site, outcome, response)
-    }
-
-    /// What only the leader gets, if it is what the leader wants.
-    fn own(&self, flight: &Flight) -> Option<Response<Body>> {
-        let response = if self.leads { flight.take()? } else { return None };
-        let is_whole = response.status() == StatusCode::OK;
-        if is_whole && self.asked.headers.contains_key(header::RANGE) {
-            // It was asked for as all might have shared it. Who wants a part of what is theirs
-            // alone asks for that part.
-            return None;
-        }
-        let status = CacheStatus { fwd_status: Some(response.status()), ..self.status() };
-        let response = fetch::for_client(self.core, self.site, response);
-        Some(self.counted(respond::from_upstream(response, &status)))
-    }
-
-    /// The stored response in place of an error, if it may stand there (RFC 5861 §4).
-    fn stale(
-        &self,
-        failure: Failure,
-        code: Option<StatusCode>,
-        detail: Option<&str>,
-    ) -> Option<Response<Body>> {
-        let stored = self.forward.stale.as_ref()?;
-        if self.core.edge.store.standing(self.key.as_str(), stored) == Standing::Purged {
-            return None;
-        }
-        let now = self.core.now();
-        let policy = &self.site.policy;
-        let may = match failure {
-            Failure::ServerError => may_serve_stale_on_error(stored.head(), policy, now),
-            Failure::Disconnected => may_serve_when_disconnected(stored.head(), policy, now),
-        };
-        if !may {
-            return None;
-        }
-        let status = CacheStatus {
-            fwd_status: code,
-            ttl: Some(stored.head().ttl(now)),
-            detail,
-            ..self.status()
-        };
-        let age = stored.head().current_age(now);
-        Some(self.counted(respond::from_stored(&self.asking(), stored, age, &status)))
-    }
-
-    fn failed(&self, error: &FetchError) -> Response<Body> {
-        let status = self.status();
-        let name = &self.core.edge.name;
-        self.counted(respond::upstream_error(name, &self.asked.method, error, &status))
-    }
 }

@@ -1,0 +1,176 @@
+//! A request that waited for a flight, and what the flight's landing is to it: a share of the
+//! answer, what is stored in place of an error, or nothing.
+
+use http::{Response, StatusCode, header};
+use meridian_edge_rules::cache_status::CacheStatus;
+use meridian_edge_rules::decide::Forward;
+use meridian_edge_rules::exchange::RequestView;
+use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
+
+use crate::asked::Asked;
+use crate::body::Body;
+use crate::collapse::{Flight, Landing};
+use crate::core::Core;
+use crate::epochs::{Demand, Standing, Tags};
+use crate::error::FetchError;
+use crate::fetch;
+use crate::key::CacheKey;
+use crate::outcome::Outcome;
+use crate::respond;
+use crate::route::Site;
+use crate::store::Stored;
+
+/// How upstream failed.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// It answered 5xx.
+    ServerError,
+    /// It gave no answer.
+    Disconnected,
+}
+
+/// A request that waited for a flight, as its leader or with it.
+pub(crate) struct Waiter<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) site: &'a Site,
+    pub(crate) key: &'a CacheKey,
+    pub(crate) asked: &'a Asked,
+    pub(crate) forward: &'a Forward<Stored>,
+    pub(crate) demand: Demand,
+    pub(crate) leads: bool,
+}
+
+impl Waiter<'_> {
+    /// Its answer; `None` if the landing is not for it.
+    pub(crate) fn land(&self, flight: &Flight, landing: Landing) -> Option<Response<Body>> {
+        match landing {
+            Landing::Shared(partial) => {
+                if !partial.head.vary.matches(&self.asked.headers)
+                    || !self.may_share(flight, &partial.tags)
+                {
+                    return None;
+                }
+                let reader = partial.flow.read()?;
+                let now = self.core.now();
+                let status = CacheStatus {
+                    fwd_status: Some(partial.head.status),
+                    ttl: Some(partial.head.ttl(now)),
+                    stored: self.leads,
+                    ..self.status()
+                };
+                let age = partial.head.current_age(now);
+                let response =
+                    respond::from_partial(&self.asking(), &partial, reader, age, &status);
+                Some(self.counted(response))
+            }
+            Landing::Validated(stored) => {
+                if !stored.head().vary.matches(&self.asked.headers)
+                    || !self.may_share(flight, stored.mark().tags())
+                {
+                    return None;
+                }
+                let now = self.core.now();
+                let status = CacheStatus {
+                    fwd_status: Some(StatusCode::NOT_MODIFIED),
+                    ttl: Some(stored.head().ttl(now)),
+                    stored: self.leads,
+                    ..self.status()
+                };
+                let age = stored.head().current_age(now);
+                let response = respond::from_stored(&self.asking(), &stored, age, &status);
+                Some(self.counted(response))
+            }
+            Landing::Stored => None,
+            Landing::Private => self.own(flight),
+            Landing::Refused { upstream, status } => {
+                if let Some(stale) = self.stale(Failure::ServerError, Some(status), None) {
+                    return Some(stale);
+                }
+                self.own(flight).or_else(|| {
+                    let upstream = upstream.to_string();
+                    Some(self.failed(&FetchError::SharedFailure { upstream, status }))
+                })
+            }
+            Landing::Failed(error) => {
+                let stale = self.stale(Failure::Disconnected, None, Some(error.token()));
+                stale.or_else(|| Some(self.failed(&error)))
+            }
+        }
+    }
+
+    /// Whether the fetch began after every purge that was applied before this request came, now
+    /// that the tags of its answer are known.
+    fn may_share(&self, flight: &Flight, tags: &Tags) -> bool {
+        let epochs = &self.core.edge.epochs;
+        epochs.may_share(self.demand, flight.stamp(), &self.key.place(), tags)
+    }
+
+    const fn asking(&self) -> RequestView<'_> {
+        RequestView { method: &self.asked.method, headers: &self.asked.headers }
+    }
+
+    fn status(&self) -> CacheStatus<'_> {
+        CacheStatus {
+            fwd: Some(self.forward.why),
+            collapsed: !self.leads,
+            cache: &self.core.edge.name,
+            ..CacheStatus::default()
+        }
+    }
+
+    fn counted(&self, response: Response<Body>) -> Response<Body> {
+        let outcome =
+            if self.leads { Outcome::Forwarded(self.forward.why) } else { Outcome::Collapsed };
+        self.core.counted(self.site, outcome, response)
+    }
+
+    /// What only the leader gets, if it is what the leader wants.
+    fn own(&self, flight: &Flight) -> Option<Response<Body>> {
+        let response = if self.leads { flight.take()? } else { return None };
+        let is_whole = response.status() == StatusCode::OK;
+        if is_whole && self.asked.headers.contains_key(header::RANGE) {
+            // It was asked for as all might have shared it. Who wants a part of what is theirs
+            // alone asks for that part.
+            return None;
+        }
+        let status = CacheStatus { fwd_status: Some(response.status()), ..self.status() };
+        let response = fetch::for_client(self.core, self.site, response);
+        Some(self.counted(respond::from_upstream(response, &status)))
+    }
+
+    /// The stored response in place of an error, if it may stand there (RFC 5861 §4).
+    fn stale(
+        &self,
+        failure: Failure,
+        code: Option<StatusCode>,
+        detail: Option<&str>,
+    ) -> Option<Response<Body>> {
+        let stored = self.forward.stale.as_ref()?;
+        if self.core.edge.store.standing(self.key.as_str(), stored) == Standing::Purged {
+            return None;
+        }
+        let now = self.core.now();
+        let policy = &self.site.policy;
+        let may = match failure {
+            Failure::ServerError => may_serve_stale_on_error(stored.head(), policy, now),
+            Failure::Disconnected => may_serve_when_disconnected(stored.head(), policy, now),
+        };
+        if !may {
+            return None;
+        }
+        let status = CacheStatus {
+            fwd_status: code,
+            ttl: Some(stored.head().ttl(now)),
+            detail,
+            ..self.status()
+        };
+        let age = stored.head().current_age(now);
+        Some(self.counted(respond::from_stored(&self.asking(), stored, age, &status)))
+    }
+
+    fn failed(&self, error: &FetchError) -> Response<Body> {
+        let status = self.status();
+        let name = &self.core.edge.name;
+        self.counted(respond::upstream_error(name, &self.asked.method, error, &status))
+    }
+}
