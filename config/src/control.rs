@@ -143,6 +143,9 @@ impl Default for Journal {
 pub struct Stream {
     /// A frame comes at least this often.
     pub heartbeat: HumanDuration,
+    /// After telling an edge of a change, what comes within this time is told together. The first
+    /// change after a pause is told at once.
+    pub gather: HumanDuration,
     /// Pieces of at most 1,000 frames that may wait for one edge to take them.
     pub queue: NonZeroU32,
     /// An edge that takes none for this long is told to come again, and cut off.
@@ -158,9 +161,10 @@ impl Default for Stream {
         let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         Self {
             heartbeat: HumanDuration::millis(250), // an edge knows within a second that it is alone
-            queue: some(16),                       // a few MiB for an edge that catches up
-            patience: HumanDuration::secs(5),      // longer than a pause of a busy machine
-            max_wait: HumanDuration::secs(60),     // what clients and proxies bear
+            gather: HumanDuration::millis(4), // 250 reads a second at most cost an edge 1 % of a core
+            queue: some(16),                  // a few MiB for an edge that catches up
+            patience: HumanDuration::secs(5), // longer than a pause of a busy machine
+            max_wait: HumanDuration::secs(60), // what clients and proxies bear
             tracked: some(1_024),
         }
     }

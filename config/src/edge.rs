@@ -190,6 +190,10 @@ pub struct Follow {
     /// How often it reports. Default 250ms: three missed beats and steering turns within a second.
     #[serde(default = "default_beat")]
     pub beat: HumanDuration,
+    /// Between two acknowledgements of purges; what is applied meanwhile goes with the next. The
+    /// first after a pause goes at once.
+    #[serde(default = "default_ack_pause")]
+    pub ack_pause: HumanDuration,
     /// The folder that keeps the last good version of what the control plane said about sites.
     /// Default: none; a restarted edge then begins with the sites of its own file.
     #[serde(default)]
@@ -198,6 +202,11 @@ pub struct Follow {
 
 fn default_beat() -> HumanDuration {
     HumanDuration::millis(250)
+}
+
+/// A hundred acknowledgements a second, whatever comes.
+fn default_ack_pause() -> HumanDuration {
+    HumanDuration::millis(10)
 }
 
 /// `[[origin]]`: one origin server (later also a shield) as the edge reaches it.

@@ -236,6 +236,7 @@ fn full_edge() -> Edge {
             replicas: vec!["c".parse().unwrap()],
             token_file: "t".into(),
             beat: HumanDuration::millis(1),
+            ack_pause: HumanDuration::millis(2),
             state: Some("s".into()),
         }),
         peers: [("c".parse().unwrap(), "c:1".parse().unwrap())].into(),

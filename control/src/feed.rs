@@ -143,7 +143,15 @@ impl Hub {
         let last = Arc::new(OnceLock::new());
         drop(self.streams().insert(edge.clone(), end)); // dropping the sender is word enough
         let at = self.store.state().last;
-        let feeder = Feeder { hub: Arc::clone(self), edge, pieces, ended, at, told: None };
+        let feeder = Feeder {
+            hub: Arc::clone(self),
+            edge,
+            pieces,
+            ended,
+            at,
+            told: None,
+            spoke: world::now(),
+        };
         let cell = Arc::clone(&last);
         self.tasks.spawn(async move {
             let gauge = feeder.hub.metrics.streams.clone();
@@ -177,6 +185,8 @@ struct Feeder {
     at: u64,
     /// The last entry whose cursor was written.
     told: Option<u64>,
+    /// When a piece was handed over last.
+    spoke: Instant,
 }
 
 /// Why a stream ends: with a word, or because nobody listens any more.
@@ -310,7 +320,17 @@ impl Feeder {
             reason = &mut self.ended => return Err(Some(reason.unwrap_or(ByeReason::Replaced))),
             () = self.hub.ending.cancelled() => return Err(Some(ByeReason::Stopping)),
         };
-        if more { Ok(()) } else { self.put_bookmark().await }
+        if !more {
+            return self.put_bookmark().await;
+        }
+        // In a flood of changes every read costs the edge more than what it reads.
+        let pause =
+            self.hub.limits.gather.get().saturating_sub(world::now().duration_since(self.spoke));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            reason = &mut self.ended => Err(Some(reason.unwrap_or(ByeReason::Replaced))),
+            () = self.hub.ending.cancelled() => Err(Some(ByeReason::Stopping)),
+        }
     }
 
     async fn put_bookmark(&mut self) -> Result<(), Ended> {
@@ -326,6 +346,7 @@ impl Feeder {
             return Ok(());
         }
         let patience = self.hub.limits.patience.get();
+        self.spoke = world::now();
         // A piece that is not handed over is lost with the stream; the edge's cursor stands before.
         tokio::select! {
             sent = tokio::time::timeout(patience, self.pieces.send(bytes.into())) => match sent {

@@ -104,7 +104,7 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
     let addresses = Addresses { listen: at, admin: of(&admin, config.admin)? };
     let registrar = match &config.control {
         Some(follow) => {
-            let stream = Stream::new(Arc::clone(&edge), book);
+            let stream = Stream::new(Arc::clone(&edge), book, follow.ack_pause.get());
             Some(registrar(config, follow, &edge, stream, addresses)?)
         }
         None => None,

@@ -32,8 +32,6 @@ use crate::core::Edge;
 use crate::line::{CALL, CallError, Line, Replica};
 use crate::sites::SiteBook;
 
-/// Between two acknowledgements; what comes meanwhile goes with the next.
-const ACK_PAUSE: Duration = Duration::from_millis(3);
 /// The first wait after a stream has ended; it doubles up to the greatest.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 /// The greatest.
@@ -48,6 +46,8 @@ pub(crate) struct Stream {
     edge: Arc<Edge>,
     book: SiteBook,
     progress: Mutex<Progress>,
+    /// Between two acknowledgements; what comes meanwhile goes with the next.
+    ack_pause: Duration,
 }
 
 #[derive(Default)]
@@ -68,8 +68,8 @@ pub(crate) struct Access<'a> {
 }
 
 impl Stream {
-    pub(crate) fn new(edge: Arc<Edge>, book: SiteBook) -> Self {
-        Self { edge, book, progress: Mutex::default() }
+    pub(crate) fn new(edge: Arc<Edge>, book: SiteBook, ack_pause: Duration) -> Self {
+        Self { edge, book, progress: Mutex::default(), ack_pause }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -246,7 +246,7 @@ impl Stream {
                     Ok(()) => {
                         self.edge.counters.acks.fetch_add(1, Ordering::Relaxed);
                         wait = FIRST_WAIT;
-                        sleep(ACK_PAUSE).await;
+                        sleep(self.ack_pause).await;
                         break;
                     }
                     Err(error) => {

@@ -93,6 +93,7 @@ impl Stream {
         let key = |name: &str| at.key(name);
         let minute = HumanDuration::secs(60);
         time_limit(&key("heartbeat"), self.heartbeat, minute, found);
+        within(&key("gather"), self.gather, HumanDuration::secs(0), HumanDuration::secs(1), found);
         within(&key("queue"), self.queue, NonZeroU32::MIN, count(1_024), found);
         time_limit(&key("patience"), self.patience, minute, found);
         time_limit(&key("max_wait"), self.max_wait, HumanDuration::secs(3_600), found);

@@ -87,6 +87,8 @@ impl Edge {
             path(&here.key("state"), state, found);
         }
         time_limit(&here.key("beat"), follow.beat, HumanDuration::secs(60), found);
+        let (least, most) = (HumanDuration::secs(0), HumanDuration::secs(1));
+        within(&here.key("ack_pause"), follow.ack_pause, least, most, found);
     }
 
     fn check_origins(&self, at: &Place<'_>, found: &mut Vec<Violation>) {

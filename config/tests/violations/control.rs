@@ -86,6 +86,8 @@ fn the_journal_and_the_streams_have_bounds() {
             ("journal.max_queue = 65537", "must be at most 65536"),
             ("stream.heartbeat = '10ms'", ""),
             ("stream.heartbeat = '9ms'", "must be at least 10ms"),
+            ("stream.gather = '0s'", ""),
+            ("stream.gather = '1001ms'", "must be at most 1s"),
             ("stream.queue = 1025", "must be at most 1024"),
             ("stream.patience = '61s'", "must be at most 1m"),
             ("stream.max_wait = '3601s'", "must be at most 1h"),

@@ -105,6 +105,7 @@ fn urls_and_cores_have_bounds() {
 fn replicas_that_are_followed_can_be_reached() {
     let row = |settings: &str| format!("{settings} & control.token_file = 't'");
     let beat = |value: &str| format!("{FOLLOWS} & control.beat = '{value}'");
+    let pause = |value: &str| format!("{FOLLOWS} & control.ack_pause = '{value}'");
     check::<Edge>(
         EDGE,
         &[
@@ -112,6 +113,8 @@ fn replicas_that_are_followed_can_be_reached() {
             (&beat("9ms"), "control.beat = '9ms': must be at least 10ms"),
             (&beat("60s"), ""),
             (&beat("61s"), "control.beat = '61s': must be at most 1m"),
+            (&pause("1s"), ""),
+            (&pause("1001ms"), "control.ack_pause = '1001ms': must be at most 1s"),
             (&row("control.replicas = []"), "must name at least one control replica"),
             (
                 &row("control.replicas = ['control-1', 'control-1']"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use meridian_config::control::{Control, Stream};
 use meridian_config::load::parse;
+use meridian_config::units::HumanDuration;
 use meridian_control_wire::frame::{Frame, FrameDecoder};
 use meridian_control_wire::purge::PurgeOrder;
 use meridian_control_wire::selector::Selector;
@@ -65,6 +66,52 @@ async fn a_hundred_thousand_purges_are_caught_up_with_in_seconds() {
     // Two seconds as it is shipped; code that is not optimised, beside other tests, gets longer.
     let limit = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
     assert!(took < limit, "{took:?}");
+    drop(body);
+    hub.ended().await;
+    store.end().await;
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_in_a_flood_is_told_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "name = 'c'\nregion = 'iad'\nlisten = '127.0.0.1:0'\ndata = '{}'\n",
+        folder.path().display()
+    );
+    let config: Control = parse(&text, Path::new("/x.toml")).unwrap();
+    let (store, writer) = single::open(&config).unwrap();
+    let writer = tokio::task::spawn_blocking(move || writer.run());
+    let store = Arc::new(store);
+    let shared: Arc<dyn ControlStore> = Arc::clone(&store) as _;
+    // No bookmark comes between, and what comes within a second comes together.
+    let limits = Stream {
+        heartbeat: HumanDuration::secs(60),
+        gather: HumanDuration::secs(1),
+        ..Stream::default()
+    };
+    let metrics = Arc::new(ControlMetrics::new(&[]));
+    let hub = Hub::new(shared, "c".parse().unwrap(), limits, metrics);
+    let mut body = hub.open("fra-1".parse().unwrap(), Some(store.cursor(0)), Busy::alone());
+    let mut decoder = FrameDecoder::default();
+    let mut operations = Vec::new(); // in each piece that holds any
+    while operations.iter().sum::<usize>() < 4 {
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let frames = decoder.push(&piece).unwrap();
+        let some = frames.iter().filter(|frame| matches!(frame, Frame::Op { .. })).count();
+        if some > 0 {
+            operations.push(some);
+        }
+        let is_told = frames.iter().any(|frame| matches!(frame, Frame::Bookmark { .. }));
+        let flood = if is_told { 4 } else { 0 };
+        for n in 0..flood {
+            let selectors = vec![Selector::Tag(format!("t{n}"))];
+            let order = PurgeOrder { selectors, soft: false };
+            let request = PurgeRequest { order, by: "ci".to_owned(), key: None };
+            assert!(store.purge(request).await.is_ok());
+        }
+    }
+    assert_eq!(operations, [4], "all within a second of the bookmark before them");
     drop(body);
     hub.ended().await;
     store.end().await;
