@@ -241,6 +241,10 @@ pub struct Upstream {
     /// How long one is kept; default 30s, below the 60 s and more of common servers.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: HumanDuration,
+    /// The body of a request that may be sent twice is held in memory up to this length, so that it
+    /// can be; default 64KiB.
+    #[serde(default = "default_retry_buffer")]
+    pub retry_buffer: ByteSize,
 }
 
 fn default_connect() -> HumanDuration {
@@ -266,6 +270,10 @@ fn default_max_idle() -> NonZeroU32 {
 }
 fn default_idle_timeout() -> HumanDuration {
     HumanDuration::secs(30)
+}
+
+fn default_retry_buffer() -> ByteSize {
+    ByteSize::kib(64) // forms and JSON, not uploads
 }
 
 /// `[[site]]`: one customer host, or the default site that takes every host no other claims.

@@ -251,6 +251,7 @@ fn full_edge() -> Edge {
             max_queue: some(6),
             max_idle: some(7),
             idle_timeout: HumanDuration::secs(8),
+            retry_buffer: ByteSize::kib(9),
         }],
         site: vec![full_site()],
         token: tokens(),

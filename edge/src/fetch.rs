@@ -30,6 +30,7 @@ use crate::tags::tags;
 use crate::upstream::Upstream;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::exchange::exchange;
+use crate::upstream::repeat::is_repeatable;
 
 /// Labels for purging and instructions for surrogates: for the edge, not for clients.
 const SURROGATE: [&str; 3] = ["surrogate-key", "cache-tag", "surrogate-control"];
@@ -49,7 +50,7 @@ pub(crate) async fn ask(
     body: RequestBody,
     purpose: Purpose<'_>,
 ) -> Result<Answered, FetchError> {
-    let mut body = Some(body);
+    let mut body = Some(gathered(site, asked, body).await?);
     let mut failure = FetchError::HttpRequestError { reason: "the site has no origin" };
     let mut deadline = None;
     for upstream in &site.origins {
@@ -75,6 +76,25 @@ pub(crate) async fn ask(
         }
     }
     Err(failure)
+}
+
+/// The body as it can be sent more than once, where the request may be.
+async fn gathered(
+    site: &Site,
+    asked: &Asked,
+    body: RequestBody,
+) -> Result<RequestBody, FetchError> {
+    let most = site.origins.iter().map(|upstream| upstream.retry_buffer).max().unwrap_or(0);
+    if !is_repeatable(&asked.method, &asked.headers) {
+        return Ok(body);
+    }
+    body.gathered(most).await.map_err(|error| match error {
+        BodyError::TooLarge(limit) => FetchError::RequestTooLarge { limit },
+        BodyError::Incomplete
+        | BodyError::Stalled(_)
+        | BodyError::ClientGone
+        | BodyError::Abandoned => FetchError::HttpRequestError { reason: "its body broke off" },
+    })
 }
 
 async fn ask_one(

@@ -5,7 +5,8 @@
 //! - [`route`] host to site · [`key`] what a response is stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] one upstream
-//!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places · [`request_head`],
+//!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
+//!   [`upkeep`] of it · [`request_head`],
 //!   [`request_body`] on the way up
 //! - [`respond`], [`body`] the answer
 //!
@@ -61,6 +62,7 @@ mod stream;
 mod sweep;
 mod sync;
 mod tags;
+mod upkeep;
 mod upstream;
 mod waiter;
 

@@ -1,10 +1,12 @@
-//! The body of a request on its way upstream: nothing, or the client's own, counted.
+//! The body of a request on its way upstream: nothing, the client's own, counted, or the client's
+//! own held in memory so that it can be sent more than once.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,8 @@ use crate::error::BodyError;
 pub(crate) enum RequestBody {
     /// None.
     Empty,
+    /// All of it, in memory: it can be sent again.
+    Whole(Bytes),
     /// The client's, at most `left` more bytes of it.
     Client {
         /// The body.
@@ -49,10 +53,30 @@ impl RequestBody {
         Self::Client { body, left: limit, limit, under_way }
     }
 
+    /// The same body held in memory, so that it can be sent again, if it says beforehand that it is
+    /// no longer than `most` bytes; else as it was.
+    pub(crate) async fn gathered(self, most: u64) -> Result<Self, BodyError> {
+        if !matches!(self, Self::Client { .. })
+            || self.size_hint().upper().is_none_or(|length| length > most)
+        {
+            return Ok(self);
+        }
+        Ok(Self::Whole(self.collect().await?.to_bytes()))
+    }
+
+    /// The same body once more; `None`: it is gone as it is sent.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Client { .. } => None,
+        }
+    }
+
     /// Cancelled when all of it is sent, or as much as ever will be. `None`: nothing is to be sent.
     pub(crate) fn sent(&self) -> Option<CancellationToken> {
         match self {
-            Self::Empty => None,
+            Self::Empty | Self::Whole(_) => None,
             Self::Client { under_way, .. } => Some(under_way.0.clone()),
         }
     }
@@ -67,7 +91,15 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Self::Client { body, left, limit, .. } = this else { return Poll::Ready(None) };
+        let (body, left, limit) = match this {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+            Self::Client { body, left, limit, .. } => (body, left, limit),
+        };
         let next = match ready!(Pin::new(&mut *body).poll_frame(context)) {
             Some(Ok(frame)) => {
                 let n = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -91,6 +123,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
             Self::Client { body, .. } => body.is_end_stream(),
         }
     }
@@ -98,6 +131,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client { body, .. } => body.size_hint(),
         }
     }

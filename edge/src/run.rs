@@ -42,6 +42,7 @@ use crate::staleness::Staleness;
 use crate::store::Store;
 use crate::stream::Stream;
 use crate::sweep::Sweeper;
+use crate::upkeep::upkeep;
 use crate::upstream::Upstream;
 
 /// Connections of operators at once.
@@ -273,6 +274,11 @@ impl Bound {
                 Ok(())
             });
         }
+        let (upkept, stopped) = (Arc::clone(&edge), served.clone());
+        tasks.spawn(async move {
+            upkeep(upkept, stopped).await;
+            Ok(())
+        });
         let (sweeper, pause) = (Sweeper(edge), self.sweep_pause);
         tasks.spawn(async move { sweeper.run(pause, served).await });
         let outcome = join(&mut tasks, &stop).await;

@@ -2,6 +2,7 @@
 //!
 //! - [`exchange`]: one request, until the head of its answer
 //! - [`pool`]: connections kept open, per core
+//! - [`repeat`]: which request may be sent more than once
 //! - [`bulkhead`]: requests in flight and waiting, bounded
 //! - [`deadline`]: one point in time that all waits share
 //!
@@ -11,6 +12,7 @@ pub(crate) mod bulkhead;
 pub(crate) mod deadline;
 pub(crate) mod exchange;
 pub(crate) mod pool;
+pub(crate) mod repeat;
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ pub(crate) struct Upstream {
     pub(crate) limits: Limits,
     pub(crate) bulkhead: Arc<Bulkhead>,
     pub(crate) pools: Pools,
+    /// The longest request body that is held so that it can be sent again.
+    pub(crate) retry_buffer: u64,
     pub(crate) counters: Counters,
     pub(crate) clock: SharedClock,
     /// Whether the last exchange failed: changes are told once, not with every request.
@@ -107,6 +111,7 @@ impl Upstream {
             },
             bulkhead: Bulkhead::new(config.max_requests.get(), config.max_queue.get()),
             pools: Pools::new(cores, config.max_idle.get(), config.idle_timeout.get()),
+            retry_buffer: config.retry_buffer.get(),
             counters: Counters::default(),
             clock: Arc::clone(clock),
             failing: AtomicBool::new(false),

@@ -179,6 +179,36 @@ async fn an_origin_that_closes_a_kept_connection_under_a_request_is_asked_again_
     assert_eq!(edge.get("/1").await.text(), "ok");
     assert_eq!(edge.get("/2").await.text(), "ok", "asked again over a new connection");
     let url = format!("{}/3", edge.url());
-    let delete = Client::request(Method::DELETE, &url, &[], "".into()).await;
-    assert_eq!(delete.status, 502, "it may have been carried out");
+    let keyed = [("idempotency-key", "\"k\"")];
+    let rows: [(Method, &[(&str, &str)], usize, u16); 7] = [
+        (Method::DELETE, &[], 0, 200),
+        (Method::PUT, &[], 64 << 10, 200),
+        (Method::PUT, &[], (64 << 10) + 1, 502), // longer than what is held for it
+        (Method::POST, &keyed, 5, 200),          // over a new connection from the start
+        (Method::POST, &keyed, 5, 200),
+        (Method::POST, &[], 0, 502), // it may have been carried out
+        (Method::PATCH, &[], 0, 200),
+    ];
+    for (method, fields, length, want) in rows {
+        let body = vec![b'x'; length].into();
+        let reply = Client::request(method.clone(), &url, fields, body).await;
+        assert_eq!(reply.status, want, "{method} {fields:?} {length}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_its_origin_will_close_is_closed_first_also_without_traffic() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    let idle = "edge_upstream_idle_connections";
+    origin.script("/once", ok("a").header("keep-alive", "timeout=1"));
+    edge.get("/once").await;
+    assert_eq!(edge.metric(idle).await, 0.0, "a second is no time to rely on");
+    origin.script("/twice", ok("a").header("keep-alive", "timeout=3"));
+    edge.get("/twice").await;
+    assert_eq!(edge.metric(idle).await, 1.0);
+    eventually("the idle connection is closed", PATIENCE, async || {
+        (edge.metric(idle).await == 0.0).then_some(())
+    })
+    .await;
 }

@@ -67,10 +67,10 @@ pub async fn fickle_origin(answer: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             for answer in [answer, b""] {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0
-                {
-                }
+                let mut asked = Vec::new();
+                while !is_whole_message(&String::from_utf8_lossy(&asked))
+                    && stream.read_buf(&mut asked).await.unwrap() > 0
+                {}
                 stream.write_all(answer).await.unwrap();
             }
         }
@@ -83,6 +83,12 @@ pub fn status(text: &str) -> u16 {
     let line = text.lines().next().unwrap_or_default();
     let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
     code.unwrap_or_else(|| panic!("no status in {text:?}"))
+}
+
+/// Whether a whole message has come; without `Content-Length` it has no body.
+fn is_whole_message(text: &str) -> bool {
+    let has_length = text.to_ascii_lowercase().contains("\r\ncontent-length:");
+    if has_length { is_whole(text) } else { text.contains("\r\n\r\n") }
 }
 
 /// Whether a whole answer with `Content-Length` has come.

@@ -201,6 +201,8 @@ impl Upstream {
         time_limit(&at.key("between_bytes_timeout"), self.between_bytes_timeout, hour, found);
         time_limit(&at.key("total_timeout"), self.total_timeout, hour, found);
         time_limit(&at.key("idle_timeout"), self.idle_timeout, hour, found);
+        let most = ByteSize::mib(16); // held once for every request in flight
+        within(&at.key("retry_buffer"), self.retry_buffer, ByteSize::bytes(0), most, found);
         let parts = [
             ("connect_timeout", self.connect_timeout),
             ("first_byte_timeout", self.first_byte_timeout),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -21,6 +21,8 @@ use crate::request_body::RequestBody;
 use crate::upstream::Upstream;
 use crate::upstream::bulkhead::Place;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::pool::kept_for;
+use crate::upstream::repeat::{again, is_repeatable};
 
 /// The most header fields that an answer may have.
 const MAX_FIELDS: usize = 256;
@@ -33,6 +35,8 @@ pub(crate) struct Lease {
     upstream: Arc<Upstream>,
     core: usize,
     sender: SendRequest<RequestBody>,
+    /// How long the origin keeps the connection, as far as it says.
+    kept: Option<Duration>,
     _place: Place,
 }
 
@@ -40,7 +44,8 @@ impl Lease {
     /// The exchange has ended well: the connection may carry another.
     pub(crate) fn give_back(self) {
         let now = self.upstream.clock.now().mono;
-        self.upstream.pools.put(self.core, self.sender, now);
+        let kept = self.kept.unwrap_or(Duration::MAX);
+        self.upstream.pools.put(self.core, self.sender, kept, now);
     }
 
     /// Body bytes came in.
@@ -51,8 +56,10 @@ impl Lease {
 
 /// One request to `upstream`, until the head of its answer.
 ///
-/// A connection from the pool may have died unseen: if it took nothing of the request, the request
-/// goes out again over another. Everything waits at most for its own limit and the deadline.
+/// A connection from the pool may have died unseen: if it took nothing of the request, or if the
+/// request may be sent twice, the request goes out again over a new one. That is no retry: the
+/// origin has not failed, it closed a connection that was idle (RFC 9112 §9.3.1). Everything waits at
+/// most for its own limit and the deadline.
 pub(crate) async fn exchange(
     upstream: &Arc<Upstream>,
     core: usize,
@@ -62,21 +69,24 @@ pub(crate) async fn exchange(
     tasks: &TaskTracker,
 ) -> Result<(Response<Incoming>, Lease), FetchError> {
     upstream.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let now = upstream.clock.now().mono;
+    let mut kept = upstream.pools.take(core, now);
     loop {
-        let now = upstream.clock.now().mono;
-        let (mut sender, is_reused) = match upstream.pools.take(core, now) {
+        let (mut sender, is_reused) = match kept.take() {
             Some(sender) => (sender, true),
             None => (connect(upstream, deadline, tasks).await?, false),
         };
-        let again = if is_reused { repeat(&request) } else { None };
+        let may_repeat = is_reused && is_repeatable(request.method(), request.headers());
+        let repeated = if may_repeat { again(&request) } else { None };
         match answer(upstream, &mut sender, request, deadline).await {
             Ok(Ok(response)) => {
                 let upstream = Arc::clone(upstream);
-                return Ok((response, Lease { upstream, core, sender, _place: place }));
+                let kept = kept_for(response.headers());
+                return Ok((response, Lease { upstream, core, sender, kept, _place: place }));
             }
             Ok(Err(mut failed)) => match failed.take_message() {
                 Some(unsent) if is_reused => request = unsent,
-                Some(_) | None => match again {
+                Some(_) | None => match repeated {
                     Some(again) => request = again,
                     None => return Err(broken(upstream, failed.into_error())),
                 },
@@ -107,21 +117,6 @@ async fn answer(
         deadline = Deadline::after(upstream.clock.now().mono, upstream.limits.total);
     }
     deadline.bound(upstream.clock.now().mono, upstream.limits.first_byte, answer).await
-}
-
-/// The same request once more, where that is safe: a kept connection may have been closed by the
-/// origin while the request was on its way (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
-fn repeat(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !is_safe || !matches!(request.body(), RequestBody::Empty) {
-        return None;
-    }
-    let mut again = Request::new(RequestBody::Empty);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.version_mut() = request.version();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
 }
 
 /// Why a request that was on its way came to nothing: the client's own body may have failed.
