@@ -1,19 +1,23 @@
 //! An edge: what it listens on, stores, asks upstream, and which sites it answers for.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge::statuses::Statuses;
 use crate::places::place;
 use crate::shared::{Location, Log, Peers, Token};
 use crate::units::{
-    Address, ByteSize, Host, HumanDuration, NodeName, Region, SiteName, listen_address,
+    Address, ByteSize, Host, HumanDuration, Language, NodeName, Ratio, Region, SiteName,
+    listen_address,
 };
 
 mod check;
 pub mod site_value;
+pub mod statuses;
 
 /// An edge node.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -315,6 +319,44 @@ pub struct Site {
     /// Default 7d.
     #[serde(default)]
     pub stale_max: Option<HumanDuration>,
+    /// Share of the time since `Last-Modified` that a response without a stated lifetime stays
+    /// fresh (RFC 9111 §4.2.2); 0: no heuristics. Default 0.1.
+    #[serde(default)]
+    pub heuristic_fraction: Option<Ratio>,
+    /// Serves stale where no origin can be reached if the response does not say how long
+    /// (RFC 9111 §4.2.4). Default: 1d in `cdn`, 7d in `rfc`.
+    #[serde(default)]
+    pub stale_if_disconnected: Option<HumanDuration>,
+    /// Lets a `stale-while-revalidate` or `stale-if-error` hold beside `s-maxage`, which alone
+    /// forbids stale use. Default: yes in `cdn`, no in `rfc`.
+    #[serde(default)]
+    pub stale_beside_s_maxage: Option<bool>,
+    /// Obeys `CDN-Cache-Control` (RFC 9213). Default: yes.
+    #[serde(default)]
+    pub obey_cdn_cache_control: Option<bool>,
+    /// Obeys `Surrogate-Control`. Default: yes in `cdn`, no in `rfc`.
+    #[serde(default)]
+    pub obey_surrogate_control: Option<bool>,
+    /// Stores the answer to a POST for later GETs where it says that it stands for its own target
+    /// and for how long (RFC 9110 §9.3.3). Default: no in `cdn`, yes in `rfc`.
+    #[serde(default)]
+    pub store_post: Option<bool>,
+    /// The order of languages of one weight in `Accept-Language` tells requests apart.
+    /// Default: yes in `cdn`, no in `rfc`.
+    #[serde(default)]
+    pub language_order: Option<bool>,
+    /// A response that varies by `Accept-Language` also answers who wants its `Content-Language`
+    /// above all others. Default: no in `cdn`, yes in `rfc`.
+    #[serde(default)]
+    pub match_content_language: Option<bool>,
+    /// The languages that the site has, the default one first. `Accept-Language` is mapped to the
+    /// best of them, for its variants and towards the origin. Default: it is left as it is.
+    #[serde(default)]
+    pub languages: Vec<Language>,
+    /// Lifetimes of responses that state none, by status or class of statuses. Default: 3s for 404
+    /// and 410 and 1s for 5xx in `cdn`, none in `rfc`.
+    #[serde(default)]
+    pub negative: Option<BTreeMap<Statuses, HumanDuration>>,
     /// Lets `Surrogate-Key`, `Cache-Tag` and `Surrogate-Control` through to clients.
     #[serde(default)]
     pub expose_surrogate_fields: bool,

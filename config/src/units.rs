@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A span of time, written `"30s"`, `"1d"`, `"1m 30s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,6 +220,10 @@ checked_string! {
     /// A host that a site answers to, in lower case, without port and trailing dot.
     Host, host
 }
+checked_string! {
+    /// A language as it stands in `Content-Language`: `en`, `de-CH`, `zh-Hant`.
+    Language, language
+}
 
 fn label(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len())
@@ -256,22 +260,38 @@ fn host(text: &str) -> Result<String, String> {
     }
 }
 
+fn language(text: &str) -> Result<String, String> {
+    let fits = |subtag: &str| {
+        (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    let starts = text
+        .split('-')
+        .next()
+        .is_some_and(|first| first.len() >= 2 && first.bytes().all(|b| b.is_ascii_alphabetic()));
+    if starts && text.split('-').all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a language tag such as en or de-CH".to_owned())
+    }
+}
+
 /// Serde by way of `FromStr` and `Display`; the text is what something of another type is told.
 macro_rules! serde_as_text {
     ($($name:ident: $expecting:literal),* $(,)?) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                from.deserialize_str(Text { expecting: $expecting, kind: PhantomData })
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_str($crate::units::Text { expecting: $expecting, kind: std::marker::PhantomData })
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 to.collect_str(self)
             }
         }
     )*};
 }
+pub(crate) use serde_as_text;
 
 serde_as_text! {
     HumanDuration: "a duration such as \"250ms\" or \"30s\"",
@@ -281,12 +301,13 @@ serde_as_text! {
     SiteName: "a site's name such as \"shop\"",
     Address: "an address such as \"127.0.0.1:8080\" or \"origin:80\"",
     Host: "a host name such as \"shop.example\"",
+    Language: "a language such as \"en\"",
 }
 
 /// Reads a string by its `FromStr`.
-struct Text<T> {
-    expecting: &'static str,
-    kind: PhantomData<T>,
+pub(crate) struct Text<T> {
+    pub(crate) expecting: &'static str,
+    pub(crate) kind: PhantomData<T>,
 }
 
 impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for Text<T> {

@@ -21,7 +21,7 @@ use meridian_config::load::{load, load_any, parse};
 use meridian_config::origin::{Content, Origin, Rule};
 use meridian_config::role::Role;
 use meridian_config::shared::{Location, Log, Scope, Token};
-use meridian_config::units::{ByteSize, HumanDuration};
+use meridian_config::units::{ByteSize, HumanDuration, Ratio};
 use meridian_config::{control, origin};
 
 fn path(name: &str) -> PathBuf {
@@ -273,6 +273,16 @@ fn full_site() -> Site {
         honour_client_directives: Some(true),
         stale_if_error: Some(HumanDuration::secs(1)),
         stale_max: Some(HumanDuration::secs(1)),
+        heuristic_fraction: Some(Ratio::new(0.5)),
+        stale_if_disconnected: Some(HumanDuration::secs(1)),
+        stale_beside_s_maxage: Some(true),
+        obey_cdn_cache_control: Some(true),
+        obey_surrogate_control: Some(true),
+        store_post: Some(true),
+        language_order: Some(true),
+        match_content_language: Some(true),
+        languages: vec!["de-CH".parse().unwrap()],
+        negative: Some([("5xx".parse().unwrap(), HumanDuration::secs(1))].into()),
         expose_surrogate_fields: true,
         query: Query { keep: Some(vec!["k".to_owned()]), drop: vec!["d".to_owned()], sort: true },
     }

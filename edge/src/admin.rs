@@ -118,7 +118,7 @@ impl Admin {
 
     fn explain(&self, method: &Method, query: &str) -> Response<Body> {
         match question(query) {
-            Ok(question) => match explain(&self.edge, &question) {
+            Ok(mut question) => match explain(&self.edge, &mut question) {
                 Some(answer) => as_json(&answer),
                 None => {
                     let detail = format!("no site here answers to the host of {}", question.url);

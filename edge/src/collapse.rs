@@ -305,6 +305,11 @@ impl Collapse {
         Role::Leader(self.lead(key, &flight))
     }
 
+    /// The lead of a fetch that nobody else may follow.
+    pub(crate) fn lead_alone(self: &Arc<Self>, key: &CacheKey) -> Lead {
+        self.lead(key, &self.flight())
+    }
+
     fn flight(&self) -> Arc<Flight> {
         Flight::new(self.next.fetch_add(1, Relaxed), self.epochs.stamp())
     }

@@ -1,7 +1,7 @@
 //! Purge epochs: which stored responses a purge has made unusable, without looking for them.
 //!
 //! The edge numbers the purges that it applies. A selector (everything, a site, a URL, a prefix, a
-//! tag) keeps the number of the newest purge that named it: its epoch, hard and soft apart. Every
+//! tag, a group) keeps the number of the newest purge that named it: its epoch, hard and soft apart. Every
 //! fetch takes a stamp, the newest number of all, before its request leaves. What it brings is
 //! usable as long as its stamp is no older than the epoch of every selector that matches it. So a
 //! purge costs the same whatever it matches, and a body that was on its way when the purge came
@@ -33,7 +33,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 
 use crate::lengths::{Counts, Length, Lengths, MAX_PREFIX};
-use crate::scope::{Place, Selector, Strength};
+use crate::scope::{Group, Place, Selector, Strength};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, RwLock};
 
 /// In place of an epoch in [`Mark`]: outdated by a soft purge whose selector may be forgotten.
@@ -89,7 +89,7 @@ pub enum Standing {
     Purged,
 }
 
-/// The tags of a response. Cheap to clone.
+/// The tags of a response, and its groups. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Tags(Option<Arc<[u64]>>);
 
@@ -306,6 +306,20 @@ impl Epochs {
         Tags((!hashes.is_empty()).then(|| hashes.into()))
     }
 
+    /// The tags and groups of a response that is stored at `place`, ready to be checked.
+    pub fn labels<'t>(
+        &self,
+        tags: impl Iterator<Item = &'t str>,
+        place: &Place<'_>,
+        groups: impl Iterator<Item = &'t str>,
+    ) -> Tags {
+        let Place { site, host, .. } = *place;
+        let groups = groups.map(|name| self.hash(&(Kind::Group, Group { site, host, name })));
+        let tags = tags.map(|tag| self.hash(&(Kind::Tag, tag)));
+        let hashes: Vec<u64> = tags.chain(groups).collect();
+        Tags((!hashes.is_empty()).then(|| hashes.into()))
+    }
+
     /// What is left of the response with `mark` that is stored at `place`, which is asked for only
     /// if there was a purge since the last check.
     pub fn standing<'p>(&self, mark: &Mark, place: impl FnOnce() -> Place<'p>) -> Standing {
@@ -446,6 +460,10 @@ impl Epochs {
             Selector::Tag(tag) => {
                 (self.hash(&(Kind::Tag, tag)), Entry { newest, home: None, length: None })
             }
+            Selector::Group(group) => {
+                let home = Some(site_of(group.site));
+                (self.hash(&(Kind::Group, group)), Entry { newest, home, length: None })
+            }
         })
     }
 
@@ -557,4 +575,5 @@ enum Kind {
     Url,
     Prefix,
     Tag,
+    Group,
 }

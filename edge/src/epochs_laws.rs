@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::epochs::{Demand, Epochs, Limits, Mark, Newest, Stamp, Standing, Tags};
-use crate::scope::{Place, Selector, Strength};
+use crate::scope::{Group, Place, Selector, Strength};
 
 const ROOMY: Limits = Limits { selectors: 10_000, shards: 3 };
 
@@ -61,6 +61,29 @@ fn a_selector_matches_what_it_names_and_nothing_else() {
             let after = Mark::new(epochs.stamp().epoch(), tags);
             assert_eq!(epochs.standing(&after, || stored), Standing::Current, "{selector:?}");
         }
+    }
+}
+
+#[test]
+fn a_group_is_one_of_its_origin_and_no_tag() {
+    let group = |site, host, name| Selector::Group(Group { site, host, name });
+    let rows = [
+        (group("shop", "", "g"), true),
+        (group("shop", "", "G"), false),
+        (group("shop", "a.example", "g"), false),
+        (group("other", "", "g"), false),
+        (group("shop", "", "red"), false),
+        (Selector::Tag("g"), false),
+        (Selector::Tag("red"), true),
+    ];
+    let stored = place("/a");
+    for (selector, matches) in rows {
+        let epochs = Epochs::new(ROOMY, 7);
+        let labels = epochs.labels(["red"].into_iter(), &stored, ["g"].into_iter());
+        let mark = Mark::new(epochs.stamp().epoch(), labels);
+        epochs.apply([selector], Strength::Hard);
+        let purged = epochs.standing(&mark, || stored) == Standing::Purged;
+        assert_eq!(purged, matches, "{selector:?}");
     }
 }
 

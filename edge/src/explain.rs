@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::{HeaderMap, Method, Uri};
 use meridian_edge_rules::decide::{Decision, Forward, decide};
 use meridian_edge_rules::exchange::RequestView;
+use meridian_edge_rules::groups::{CACHE_GROUPS, groups};
 use meridian_edge_rules::time::Now;
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +17,7 @@ use crate::core::Edge;
 use crate::epochs::{Newest, Standing};
 use crate::key::{CacheKey, Parts, place, write_key};
 use crate::route::{self, Site};
-use crate::scope::{Place, Selector};
+use crate::scope::{Group, Place, Selector};
 use crate::store::Stored;
 use crate::tags::tags;
 
@@ -141,9 +142,11 @@ struct Next {
 }
 
 /// `None`: no site answers to the host.
-pub(crate) fn explain(edge: &Edge, question: &Question) -> Option<Explanation> {
+pub(crate) fn explain(edge: &Edge, question: &mut Question) -> Option<Explanation> {
     let sites = edge.sites.load();
     let site = sites.route(route::host(&question.target, &question.headers))?;
+    site.languages.settle(&mut question.headers);
+    let question = &*question;
     let now = edge.clock.now();
     let host = route::authority(&question.target, &question.headers);
     let parts = Parts {
@@ -239,6 +242,10 @@ fn selectors(edge: &Edge, place: &Place<'_>, stored: &Stored) -> Vec<Matching> {
     );
     let tags = tags(stored.surrogate()).map(Selector::Tag);
     all.extend(tags.map(|selector| (selector, edge.epochs.of(selector))));
+    let groups = groups(&stored.head().headers, &CACHE_GROUPS);
+    let Place { site, host, .. } = *place;
+    let groups = groups.iter().map(|name| Selector::Group(Group { site, host, name }));
+    all.extend(groups.map(|selector| (selector, edge.epochs.of(selector))));
     let purge = |epoch: u64| (epoch > 0).then(|| Purge { epoch, id: edge.purges.operation(epoch) });
     let stamp = stored.mark().stamp();
     let matching = all.into_iter().map(|(selector, newest)| Matching {
@@ -264,6 +271,8 @@ fn told(selector: Selector<'_>) -> serde_json::Value {
             json!({"prefix": format!("{}{path}", site.unwrap_or_default())})
         }
         Selector::Tag(tag) => json!({"tag": tag}),
+        // Only the origin itself can name it (RFC 9875 §3).
+        Selector::Group(Group { name, .. }) => json!({"group": name}),
     }
 }
 

@@ -13,20 +13,22 @@ use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
 use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
 use meridian_edge_rules::stored::StoredHead;
+use meridian_edge_rules::validate::Validators;
 use tracing::debug;
 
 use crate::asked::Asked;
 use crate::body::UpstreamBody;
-use crate::collapse::{Landing, Lead, Partial, Wanted};
+use crate::collapse::{Landing, Lead, Partial, Seat, Wanted};
 use crate::core::Core;
 use crate::epochs::{Mark, Standing};
 use crate::error::{BodyError, FetchError};
 use crate::flow::{Flow, Pushed};
+use crate::key::CacheKey;
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, Sender, request_head, varies_by_edge};
 use crate::route::Site;
-use crate::store::{Stored, StoredBody};
-use crate::tags::tags;
+use crate::store::{Fate, Stored, StoredBody};
+use crate::tags::labels;
 use crate::upstream::Upstream;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::exchange::exchange;
@@ -185,9 +187,13 @@ pub(crate) async fn lead(
             let error = FetchError::HttpProtocolError { upstream, reason };
             return lead.flight.land(Landing::Failed(Arc::new(error)));
         };
-        let stamp = lead.flight.stamp();
-        let stored = freshened(&core, &site, stored, &head.headers, &times, stamp);
-        core.edge.store.insert(lead.key(), &stored);
+        let update = Update {
+            request: &asked.headers,
+            response: &head.headers,
+            times: &times,
+            stamp: lead.flight.stamp(),
+        };
+        let stored = validated(&core, &site, lead.key(), stored, &update);
         return lead.flight.land(Landing::Validated(stored));
     }
     let refuse = head.status.is_server_error() && forward.stale.is_some();
@@ -213,21 +219,64 @@ pub(crate) async fn lead(
 }
 
 /// Whether a body of the length that was announced may be kept.
-fn fits(core: &Core, body: &UpstreamBody) -> bool {
+pub(crate) fn fits(core: &Core, body: &UpstreamBody) -> bool {
     let limits = &core.edge.cache;
     let most = limits.max_body.get().min(limits.in_flight.get());
     body.size_hint().lower() <= most
 }
 
-/// What a 304 makes of a stored response (RFC 9111 §4.3.4).
-fn freshened(
+/// What a 304, or a 200 to HEAD, says anew of a stored response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Update<'a> {
+    /// The fields of the request that it answers.
+    pub(crate) request: &'a HeaderMap,
+    pub(crate) response: &'a HeaderMap,
+    pub(crate) times: &'a Exchange,
+    /// Purges applied when what is stored was last known to be right.
+    pub(crate) stamp: u64,
+}
+
+/// Stores what a 304 makes of the stored response that was validated, and of every other one that
+/// the request could have been answered with and that is the same by a strong validator
+/// (RFC 9111 §4.3.4).
+fn validated(
     core: &Core,
     site: &Site,
+    key: &CacheKey,
     stored: &Stored,
-    not_modified: &HeaderMap,
-    times: &Exchange,
-    stamp: u64,
+    update: &Update<'_>,
 ) -> Stored {
+    let anew = freshened(core, site, key, stored, update);
+    let (before, after) = (&stored.head().vary, &anew.head().vary);
+    let strong = Validators::of(update.response).etag.filter(|tag| !tag.weak);
+    core.edge.store.update(key, |other| {
+        let head = other.head();
+        if head.vary == *before {
+            // The very one. Selected by other fields from now on, it leaves the place it had.
+            return if before == after { Fate::Keep } else { Fate::Drop };
+        }
+        let is_same = strong.as_ref().is_some_and(|theirs| {
+            head.validators.etag.as_ref().is_some_and(|ours| ours.strong_eq(theirs))
+        });
+        if is_same && head.vary.matches(update.request) {
+            Fate::Replace(freshened(core, site, key, other, update))
+        } else {
+            Fate::Keep
+        }
+    });
+    core.edge.store.insert(key, &anew);
+    anew
+}
+
+/// A stored response with what is said of it anew (RFC 9111 §3.2).
+pub(crate) fn freshened(
+    core: &Core,
+    site: &Site,
+    key: &CacheKey,
+    stored: &Stored,
+    update: &Update<'_>,
+) -> Stored {
+    let Update { request, response, times, stamp } = *update;
     // As it came from upstream: what instructs surrogates governs on where the 304 says nothing of
     // it, and this edge is in `Via` once.
     let mut before = stored.head().clone();
@@ -238,11 +287,34 @@ fn freshened(
         }
     }
     core.edge.remove_via(&mut before.headers);
-    let mut head = before.freshened(not_modified, &site.policy, times);
+    let mut head = before.freshened(response, &site.policy, times);
+    head = head.reselected(request, response, &site.policy);
     let surrogate = prepare(core, site, &mut head, times);
     set_length(&mut head.headers, stored.body().len());
-    let mark = Mark::new(stamp, core.edge.epochs.tags(tags(&surrogate)));
-    Stored::new(head, surrogate, stored.body().clone(), mark)
+    let labels = labels(&core.edge.epochs, &key.place(), &surrogate, &head.headers);
+    Stored::new(head, surrogate, stored.body().clone(), Mark::new(stamp, labels))
+}
+
+/// Stores an answer that only its own client waits for, while that reads it.
+pub(crate) fn keep(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    lead: Lead,
+    head: StoredHead,
+    answered: Answered,
+    times: Exchange,
+) -> Seat {
+    let seat = lead.seat();
+    let (core_, site_) = (Arc::clone(core), Arc::clone(site));
+    let leftover = Leftover {
+        bytes: core.edge.cache.finish_abandoned.get(),
+        time: answered.upstream.limits.total,
+    };
+    drop(core.tasks.spawn(async move {
+        let body = answered.response.into_body();
+        bring_in(&core_, &site_, &lead, head, body, &times, leftover).await;
+    }));
+    seat
 }
 
 /// Makes a head fit to be sent to any client, and returns what is not for clients.
@@ -311,7 +383,7 @@ async fn bring_in(
     let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
     let _ending = Ending(&flow);
     let length = body.size_hint().exact();
-    let tags = edge.epochs.tags(tags(&surrogate));
+    let tags = labels(&edge.epochs, &lead.key().place(), &surrogate, &head.headers);
     let partial = Arc::new(Partial { head, tags, flow: Arc::clone(&flow), length });
     edge.collapse.bring_together(lead.key());
     lead.flight.land(Landing::Shared(Arc::clone(&partial)));

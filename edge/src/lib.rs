@@ -2,13 +2,13 @@
 //!
 //! The road, in the order in which [`serve`] goes it:
 //! - [`accept`] listeners, permits, drain · [`connection`] limits in time
-//! - [`route`] host to site · [`key`] what a response is stored under
+//! - [`route`] host to site, [`languages`] that it has · [`key`] what a response is stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] one upstream
 //!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
 //!   [`upkeep`] of it · [`request_head`],
 //!   [`request_body`] on the way up
-//! - [`respond`], [`body`] the answer
+//! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer
 //!
 //! Purges: [`epochs`] what they leave of what is stored, with [`scope`], [`lengths`] and [`sync`]
 //! below it · [`purge`] what they say in this edge's terms · [`tags`] of a response · [`stream`]
@@ -34,6 +34,7 @@ mod collapse;
 mod connection;
 mod core;
 mod counters;
+mod effects;
 pub mod epochs;
 #[cfg(test)]
 mod epochs_laws;
@@ -42,6 +43,7 @@ mod explain;
 mod fetch;
 mod flow;
 mod key;
+mod languages;
 mod lengths;
 mod line;
 mod metrics;

@@ -183,6 +183,7 @@ mod tests {
 
     use super::*;
     use crate::epochs::{Limits, Newest};
+    use crate::languages::SiteLanguages;
     use crate::route::{Site, policy};
     use crate::scope::Place;
 
@@ -196,6 +197,7 @@ mod tests {
                 hosts: config.hosts.iter().map(ToString::to_string).collect(),
                 expose_surrogate_fields: false,
                 query: config.query.clone(),
+                languages: SiteLanguages::default(),
                 origins: Vec::new(),
                 counters: Arc::default(),
             };

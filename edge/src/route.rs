@@ -6,9 +6,10 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use http::{HeaderMap, Method, Request, Uri, Version, header};
 use meridian_config::edge::{Profile, Query, Site as SiteConfig};
-use meridian_edge_rules::policy::Policy;
+use meridian_edge_rules::policy::{Negative, Policy};
 
 use crate::counters::SiteCounters;
+use crate::languages::SiteLanguages;
 use crate::upstream::Upstream;
 
 /// A site, ready to be served.
@@ -20,6 +21,7 @@ pub(crate) struct Site {
     pub(crate) hosts: Vec<String>,
     pub(crate) expose_surrogate_fields: bool,
     pub(crate) query: Query,
+    pub(crate) languages: SiteLanguages,
     /// In order of preference.
     pub(crate) origins: Vec<Arc<Upstream>>,
     /// One per core.
@@ -47,6 +49,23 @@ pub(crate) fn policy(site: &SiteConfig) -> Policy {
     }
     if let Some(max) = site.stale_max {
         policy.stale_max = max.get();
+    }
+    if let Some(stale) = site.stale_if_disconnected {
+        policy.stale_if_disconnected = stale.get();
+    }
+    if let Some(negative) = &site.negative {
+        let ranges = negative.iter().map(|(of, lifetime)| (of.first(), of.last(), lifetime.get()));
+        policy.negative = Negative::new(ranges);
+    }
+    let set = |switch: &mut bool, said: Option<bool>| *switch = said.unwrap_or(*switch);
+    set(&mut policy.stale_beside_s_maxage, site.stale_beside_s_maxage);
+    set(&mut policy.targeted, site.obey_cdn_cache_control);
+    set(&mut policy.surrogate_control, site.obey_surrogate_control);
+    set(&mut policy.store_post, site.store_post);
+    set(&mut policy.language.order, site.language_order);
+    set(&mut policy.language.content, site.match_content_language);
+    if let Some(fraction) = site.heuristic_fraction {
+        policy.heuristic_fraction = fraction.get();
     }
     policy
 }
@@ -158,7 +177,11 @@ pub(crate) fn without_port(host: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use meridian_config::units::{HumanDuration, Ratio};
+    use meridian_edge_rules::language::Reading;
 
     #[test]
     fn spellings_of_one_host_fold_together() {
@@ -191,6 +214,70 @@ mod tests {
             }
             let target: Uri = target.parse().unwrap();
             assert_eq!(host(&target, &headers), want, "{target} {field:?}");
+        }
+    }
+
+    /// A site of `profile` that says every key as `policy` has it.
+    fn spelled_out(profile: Profile, policy: &Policy) -> SiteConfig {
+        // A switch that is added breaks this until it has a key.
+        let Policy {
+            heuristic_fraction,
+            heuristic_max,
+            default_lifetime,
+            store_set_cookie,
+            honour_client_directives,
+            stale_if_error,
+            stale_if_disconnected,
+            stale_max,
+            stale_beside_s_maxage,
+            surrogate_control,
+            targeted,
+            store_post,
+            language: Reading { order, content },
+            negative,
+        } = policy.clone();
+        let time = |time: Duration| Some(HumanDuration::from(time));
+        let codes = (200..600_u16).map(|code| http::StatusCode::from_u16(code).unwrap());
+        let negative = codes.filter_map(|code| {
+            let lifetime = negative.lifetime(code)?;
+            Some((code.as_str().parse().unwrap(), lifetime.into()))
+        });
+        SiteConfig {
+            profile,
+            heuristic_fraction: Some(Ratio::new(heuristic_fraction)),
+            heuristic_max: time(heuristic_max),
+            default_lifetime: default_lifetime.map(HumanDuration::from),
+            store_set_cookie: Some(store_set_cookie),
+            honour_client_directives: Some(honour_client_directives),
+            stale_if_error: time(stale_if_error),
+            stale_if_disconnected: time(stale_if_disconnected),
+            stale_max: time(stale_max),
+            stale_beside_s_maxage: Some(stale_beside_s_maxage),
+            obey_surrogate_control: Some(surrogate_control),
+            obey_cdn_cache_control: Some(targeted),
+            store_post: Some(store_post),
+            language_order: Some(order),
+            match_content_language: Some(content),
+            negative: Some(negative.collect()),
+            ..toml::from_str("name = \"s\"\norigins = []").unwrap()
+        }
+    }
+
+    /// With the lifetimes by status written out one by one.
+    fn comparable(mut policy: Policy) -> (Policy, Vec<Option<Duration>>) {
+        let negative = std::mem::take(&mut policy.negative);
+        let codes = (200..600_u16).map(|code| http::StatusCode::from_u16(code).unwrap());
+        (policy, codes.map(|code| negative.lifetime(code)).collect())
+    }
+
+    #[test]
+    fn a_profile_is_nothing_but_a_set_of_defaults() {
+        assert_ne!(comparable(Policy::cdn()), comparable(Policy::rfc()));
+        for profile in [Profile::Cdn, Profile::Rfc] {
+            for wanted in [Policy::cdn(), Policy::rfc()] {
+                let got = policy(&spelled_out(profile, &wanted));
+                assert_eq!(comparable(got), comparable(wanted), "{profile:?}");
+            }
         }
     }
 }

@@ -21,6 +21,19 @@ pub enum Selector<'a> {
     },
     /// Every response that bears the tag.
     Tag(&'a str),
+    /// Every response of a group, which is one of its origin alone (RFC 9875 §2.1).
+    Group(Group<'a>),
+}
+
+/// A group of responses of one origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Group<'a> {
+    /// The name of the site.
+    pub site: &'a str,
+    /// The host, where that is part of the key.
+    pub host: &'a str,
+    /// What the origin calls it.
+    pub name: &'a str,
 }
 
 /// Where a response is stored.

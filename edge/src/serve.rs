@@ -10,21 +10,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
 use meridian_edge_rules::exchange::RequestView;
-use meridian_edge_rules::invalidate::{invalidated, invalidates};
 
 use crate::accept::Handler;
 use crate::access::Line;
 use crate::asked::Asked;
 use crate::body::Body;
-use crate::collapse::{Landing, Role, Wanted};
+use crate::collapse::{Landing, Role, Seat, Wanted};
 use crate::connection::{Connection, Overdue};
 use crate::core::Core;
+use crate::effects::{self, Before};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::key::{CacheKey, Parts, write_key};
@@ -104,7 +104,7 @@ thread_local! {
 }
 
 /// Serves one request: each step below is one file, in this order.
-pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+pub(crate) fn serve(core: &Arc<Core>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
     if let Some(refusal) = refusal(&request) {
         return Answer::Ready(Some(refusal));
     }
@@ -112,6 +112,7 @@ pub(crate) fn serve(core: &Arc<Core>, request: Request<Incoming>, peer: SocketAd
     let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
         return misdirected(core, request.method());
     };
+    site.languages.settle(request.headers_mut());
     if request.body().is_end_stream() {
         KEY.with_borrow_mut(|key| {
             write_key(key, &key_parts(site, &request), &site.query);
@@ -256,22 +257,25 @@ fn too_large(method: &Method, limit: u64) -> Response<Body> {
 }
 
 async fn pass(
-    core: &Core,
-    site: &Site,
+    core: &Arc<Core>,
+    site: &Arc<Site>,
     asked: &Asked,
     body: RequestBody,
     why: Fwd,
 ) -> Response<Body> {
     let mut status =
         CacheStatus { fwd: Some(why), cache: &core.edge.name, ..CacheStatus::default() };
+    let before = Before::of(core, site, asked);
     let response = match fetch::ask(core, site, asked, body, Purpose::Pass).await {
         Ok(answered) => {
-            if invalidates(&asked.method, answered.response.status()) {
-                invalidate(core, site, asked, answered.response.headers());
-            }
             status.fwd_status = Some(answered.response.status());
-            let response = fetch::for_client(core, site, answered.response);
-            respond::from_upstream(response, &status)
+            match effects::settle(core, site, asked, before, &answered) {
+                None => {
+                    let response = fetch::for_client(core, site, answered.response);
+                    respond::from_upstream(response, &status)
+                }
+                Some(keep) => kept(core, asked, &keep.begin(core, site, answered), status).await,
+            }
         }
         Err(FetchError::RequestTooLarge { limit }) => too_large(&asked.method, limit),
         Err(error) => respond::upstream_error(&core.edge.name, &asked.method, &error, &status),
@@ -279,29 +283,21 @@ async fn pass(
     core.counted(site, Outcome::Forwarded(why), response)
 }
 
-/// Forgets what an unsafe request has changed (RFC 9111 §4.4).
-fn invalidate(core: &Core, site: &Site, asked: &Asked, answer: &HeaderMap) {
-    let host = asked.authority.as_deref();
-    let Ok(target) = Uri::builder()
-        .scheme("http")
-        .authority(host.unwrap_or("localhost"))
-        .path_and_query(asked.target.as_str())
-        .build()
-    else {
-        return;
+/// What is stored while its client reads it.
+async fn kept(core: &Core, asked: &Asked, seat: &Seat, status: CacheStatus<'_>) -> Response<Body> {
+    let Landing::Shared(partial) = seat.landed().await else {
+        let error = FetchError::ProxyInternalError;
+        return respond::upstream_error(&core.edge.name, &asked.method, &error, &status);
     };
-    for uri in invalidated(&target, answer) {
-        let mut key = String::new();
-        let parts = Parts {
-            site: &site.name,
-            scheme: "http",
-            host: host.filter(|_| site.preserve_host),
-            path: uri.path(),
-            query: uri.query(),
-        };
-        write_key(&mut key, &parts, &site.query);
-        core.edge.store.invalidate(&key);
-    }
+    let Some(reader) = partial.flow.read() else {
+        let error = FetchError::ProxyInternalError;
+        return respond::upstream_error(&core.edge.name, &asked.method, &error, &status);
+    };
+    let now = core.now();
+    let status = CacheStatus { stored: true, ttl: Some(partial.head.ttl(now)), ..status };
+    // Conditions and ranges of the request were the origin's to judge.
+    let whole = RequestView { method: &Method::GET, headers: &HeaderMap::new() };
+    respond::from_partial(&whole, &partial, reader, partial.head.current_age(now), &status)
 }
 
 /// Upstream together with whoever asks for the same meanwhile.

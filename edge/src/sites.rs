@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use crate::core::Edge;
 use crate::counters::SiteCounters;
 use crate::error::RunError;
+use crate::languages::SiteLanguages;
 use crate::route::{self, Site, Sites};
 use crate::upstream::Upstream;
 
@@ -195,6 +196,7 @@ fn sites(
             hosts: site.hosts.iter().map(ToString::to_string).collect(),
             expose_surrogate_fields: site.expose_surrogate_fields,
             query: site.query.clone(),
+            languages: SiteLanguages::new(&site.languages),
             origins: origins.collect::<Result<_, _>>()?,
             counters,
         };

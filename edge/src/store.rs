@@ -71,7 +71,7 @@ impl Stored {
     }
 
     /// What a soft purge makes of it: its lifetime is over, and what it grants beyond that holds.
-    fn outdated(&self, now: Now) -> Self {
+    pub(crate) fn outdated(&self, now: Now) -> Self {
         let mut head = self.head().clone();
         head.lifetime = head.lifetime.min(head.current_age(now));
         let mark = Mark::new(self.mark().stamp(), self.mark().tags().clone());
@@ -322,6 +322,30 @@ impl Store {
         });
     }
 
+    /// Lets `change` say what becomes of each variant under `key` that no hard purge took, at once:
+    /// what is stored meanwhile is not lost.
+    pub(crate) fn update(&self, key: &CacheKey, change: impl Fn(&Stored) -> Fate) {
+        self.slots.entry_by_ref(key).and_compute_with(|held| {
+            let Some(held) = held else { return Op::Nop };
+            let held = held.into_value();
+            let mut changed = false;
+            let variants = held.variants().iter().filter_map(|stored| {
+                if self.standing(key.as_str(), stored) == Standing::Purged {
+                    return Some(stored.clone());
+                }
+                let fate = change(stored);
+                changed |= !matches!(fate, Fate::Keep);
+                match fate {
+                    Fate::Keep => Some(stored.clone()),
+                    Fate::Replace(with) => Some(with),
+                    Fate::Drop => None,
+                }
+            });
+            let variants: Vec<Stored> = variants.collect();
+            if changed { Slot::of(variants).map_or(Op::Remove, Op::Put) } else { Op::Nop }
+        });
+    }
+
     /// Removes everything under `key` (RFC 9111 §4.4).
     pub(crate) fn invalidate(&self, key: &str) {
         self.slots.invalidate(key);
@@ -336,6 +360,14 @@ impl Store {
             evicted: self.evicted.load(Ordering::Relaxed),
         }
     }
+}
+
+/// What becomes of a variant.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Keep,
+    Replace(Stored),
+    Drop,
 }
 
 /// What the store holds.

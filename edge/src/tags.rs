@@ -1,6 +1,22 @@
-//! The tags that a response bears, by which purges name it.
+//! The tags that a response bears, by which purges name it, and its groups, by which the answers of
+//! its origin do.
 
 use http::HeaderMap;
+use meridian_edge_rules::groups::{CACHE_GROUPS, groups};
+
+use crate::epochs::{Epochs, Tags};
+use crate::scope::Place;
+
+/// All of them, of a response that is to be stored at `place`, ready to be checked.
+pub(crate) fn labels(
+    epochs: &Epochs,
+    place: &Place<'_>,
+    surrogate: &HeaderMap,
+    fields: &HeaderMap,
+) -> Tags {
+    let groups = groups(fields, &CACHE_GROUPS);
+    epochs.labels(tags(surrogate), place, groups.iter().map(String::as_str))
+}
 
 /// Its tags: `Surrogate-Key` is separated by spaces, `Cache-Tag` by commas.
 pub(crate) fn tags(surrogate: &HeaderMap) -> impl Iterator<Item = &str> {

@@ -2,6 +2,9 @@
 //!
 //! - [`storing`] RFC 9111 §3, §4.2: what is stored and how long it is fresh
 //! - [`validating`] RFC 9111 §4.3, RFC 5861: asking again, and standing in for an error
+//! - [`updating`] RFC 9111 §3.2, §4.3.4-5: what a 304 and a HEAD say of what is stored
+//! - [`invalidating`] RFC 9111 §4.4, RFC 9875: what an unsafe method forgets, and a POST leaves
+//! - [`switches`] what a site may choose: languages, lifetimes of failures, whose fields it obeys
 //! - [`selecting`] RFC 9111 §4.1, RFC 9110 §13, §14: variants, conditions, ranges
 //! - [`collapsing`] RFC 9111 §4: one forward request for many
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
@@ -12,9 +15,12 @@
 
 mod collapsing;
 mod forwarding;
+mod invalidating;
 mod limits;
 mod purging;
 mod replica;
 mod selecting;
 mod storing;
+mod switches;
+mod updating;
 mod validating;

@@ -10,12 +10,15 @@ use crate::limits::{
 };
 use crate::places::place;
 use crate::role::{Role, resolve};
-use crate::units::{ByteSize, HumanDuration, NodeName, SiteName};
+use crate::units::{ByteSize, HumanDuration, Language, NodeName, SiteName};
 use crate::violation::{Place, Violation};
 
 /// What any lifetime or staleness may be at most: a year, which HTTP has long named as the longest
 /// that a server should send (RFC 2616 §14.21), and which stands for "for ever".
 const LONGEST_LIFETIME: HumanDuration = HumanDuration::secs(365 * 86_400);
+
+/// Each is compared with what a client sends.
+const MOST_LANGUAGES: usize = 64;
 
 impl Role for Edge {
     const NAME: &'static str = "edge";
@@ -255,6 +258,7 @@ impl Site {
             ("default_lifetime", self.default_lifetime),
             ("heuristic_max", self.heuristic_max),
             ("stale_if_error", self.stale_if_error),
+            ("stale_if_disconnected", self.stale_if_disconnected),
             ("stale_max", self.stale_max),
         ];
         for (key, lifetime) in lifetimes {
@@ -262,6 +266,16 @@ impl Site {
                 let none = HumanDuration::millis(0);
                 within(&at.key(key), lifetime, none, LONGEST_LIFETIME, found);
             }
+        }
+        for (statuses, lifetime) in self.negative.iter().flatten() {
+            let here = at.key("negative").key(&statuses.to_string());
+            within(&here, *lifetime, HumanDuration::millis(0), LONGEST_LIFETIME, found);
+        }
+        let here = at.key("languages");
+        unique(&here, None, self.languages.iter().map(Language::as_str), found);
+        if self.languages.len() > MOST_LANGUAGES {
+            let rule = format!("must name at most {MOST_LANGUAGES} languages");
+            found.push(here.breaks(&self.languages, rule));
         }
         self.query.check(&at.key("query"), found);
     }

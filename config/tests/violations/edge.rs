@@ -310,6 +310,30 @@ fn a_sites_policy_has_bounds() {
             ("site[0].stale_max = '366d'", "must be at most 365d"),
             ("site[0].stale_if_error = '0s'", ""),
             ("site[0].stale_if_error = '366d'", "must be at most 365d"),
+            ("site[0].stale_if_disconnected = '366d'", "must be at most 365d"),
+            ("site[0].heuristic_fraction = 0.0", ""),
+            ("site[0].heuristic_fraction = 1.0", ""),
+            ("site[0].heuristic_fraction = 1.1", "1.1 is not a ratio between 0 and 1"),
+            ("site[0].heuristic_fraction = nan", "NaN is not a ratio between 0 and 1"),
+            ("site[0].negative = { 404 = '0s', 5xx = '365d' }", ""),
+            (
+                "site[0].negative = { 404 = '366d' }",
+                "site[0].negative.404 = '366d': must be at most 365d",
+            ),
+            (
+                "site[0].negative = { 1xx = '1s' }",
+                "site[0].negative.1xx = '1s': must be a final status such as 404, or a class such \
+                 as 5xx",
+            ),
+            ("site[0].languages = ['en', 'de-CH', 'zh-Hant']", ""),
+            (
+                "site[0].languages = ['e_n']",
+                "site[0].languages[0] = 'e_n': must be a language tag such as en or de-CH",
+            ),
+            (
+                "site[0].languages = ['en', 'en']",
+                "site[0].languages[1] = 'en': is there already, at index 0",
+            ),
             ("site[0].query.keep = ['id', 'utm_*', '*']", ""),
             ("site[0].query.drop = ['a*b']", &told("site[0].query.drop[0] = 'a*b'")),
             ("site[0].query.drop = ['a b']", &told("site[0].query.drop[0] = 'a b'")),

@@ -1,10 +1,11 @@
-//! Freshness lifetime (§4.2.1), its heuristic stand-in (§4.2.2), and a site's default.
+//! Freshness lifetime (§4.2.1), its heuristic stand-in (§4.2.2), and a site's defaults.
 //!
 //! Answers "for how long", never "is it fresh now": that comparison is [`crate::reusable`]'s.
 //!
 //! # Invariants
 //! - What we cannot read counts as "already stale", never as "nothing was said".
-//! - Where a lifetime is stated, neither heuristic nor default is asked.
+//! - Where a lifetime is stated, neither heuristic nor default is asked; what the site says of a
+//!   status goes before both.
 
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +43,8 @@ pub enum LifetimeSource {
     Expires,
     /// A share of the time since `Last-Modified` (§4.2.2).
     Heuristic,
+    /// The site's lifetime for such a status.
+    Negative,
     /// The site's default.
     Default,
     /// Nobody: the lifetime is zero.
@@ -53,7 +56,7 @@ impl LifetimeSource {
     pub fn is_explicit(self) -> bool {
         match self {
             Self::Targeted | Self::Surrogate | Self::SMaxage | Self::MaxAge | Self::Expires => true,
-            Self::Heuristic | Self::Default | Self::Unsaid => false,
+            Self::Heuristic | Self::Negative | Self::Default | Self::Unsaid => false,
         }
     }
 
@@ -66,6 +69,7 @@ impl LifetimeSource {
             Self::MaxAge => "max-age",
             Self::Expires => "expires",
             Self::Heuristic => "heuristic",
+            Self::Negative => "negative",
             Self::Default => "default",
             Self::Unsaid => "none",
         }
@@ -83,6 +87,9 @@ pub fn lifetime(
 ) -> Lifetime {
     if let Some(stated) = stated(response, governing, date, received) {
         return Lifetime { length: stated.length.min(MAX_DELTA), ..stated };
+    }
+    if let Some(length) = policy.negative.lifetime(response.status) {
+        return Lifetime { length: length.min(MAX_DELTA), from: LifetimeSource::Negative };
     }
     let unsaid = Lifetime { length: Duration::ZERO, from: LifetimeSource::Unsaid };
     if !is_heuristically_cacheable(response.status) && !governing.directives.public {
@@ -157,6 +164,7 @@ pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
 mod tests {
     use super::*;
     use crate::fixtures::{headers, secs, wall};
+    use crate::policy::Negative;
 
     fn lifetime_of(status: u16, response: &str, policy: &Policy) -> (u64, LifetimeSource) {
         let headers = headers(response);
@@ -263,6 +271,8 @@ mod tests {
     #[test]
     fn a_default_lifetime_comes_last_and_only_for_those_statuses() {
         let policy = Policy { default_lifetime: Some(secs(30)), ..Policy::cdn() };
+        assert_eq!(lifetime_of(404, "", &policy), (3, LifetimeSource::Negative));
+        let policy = Policy { negative: Negative::default(), ..policy };
         let rows = [
             (200, "", (30, LifetimeSource::Default)),
             (404, "", (30, LifetimeSource::Default)),

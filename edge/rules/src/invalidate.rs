@@ -1,8 +1,10 @@
-//! What an unsafe request invalidates (§4.4).
+//! What an unsafe request invalidates (§4.4), and when its answer stands for what a GET would get
+//! (RFC 9110 §9.3.3).
 
-use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_LOCATION, HeaderMap, LOCATION};
 use http::{Method, StatusCode, Uri};
 
+use crate::exchange::ResponseView;
 use crate::list;
 
 /// Whether an answer with `status` to `method` invalidates what is stored: the method is not known
@@ -33,6 +35,25 @@ pub fn invalidated(target: &Uri, response: &HeaderMap) -> Vec<Uri> {
         }
     }
     uris
+}
+
+/// Whether the answer to a POST to `target` says that it is what a GET of the same would get
+/// (RFC 9110 §9.3.3). It may be stored for one then, if it states a lifetime.
+///
+/// Of statuses only 200: others say something of the POST itself. Of content codings only those
+/// that `Vary` tells apart.
+pub fn stands_for_get(target: &Uri, response: &ResponseView<'_>) -> bool {
+    let here = list::only(response.headers, &CONTENT_LOCATION).and_then(|line| line.to_str().ok());
+    let here = here.and_then(|reference| resolve(target, reference));
+    let is_here = here.is_some_and(|uri| {
+        is_same_origin(&uri, target) && uri.path() == target.path() && uri.query() == target.query()
+    });
+    let coding = response.headers.get(CONTENT_ENCODING);
+    let told_apart = coding.is_none_or(|coding| {
+        let known = [&b"gzip"[..], b"br", b"zstd", b"identity"];
+        known.iter().any(|known| coding.as_bytes().eq_ignore_ascii_case(known))
+    });
+    response.status == StatusCode::OK && is_here && told_apart
 }
 
 /// Scheme, host and port are equal (RFC 9110 §4.3.1).
@@ -176,6 +197,33 @@ mod tests {
             let got = got.iter().map(Uri::to_string).collect::<Vec<_>>();
             assert_eq!(got.first().map(String::as_str), Some("http://example.org/a/b?q"));
             assert_eq!(got[1..], *more, "{response:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_stands_for_a_get_if_it_says_that_it_is_what_is_here() {
+        let target: Uri = "http://example.org/a/b?q".parse().unwrap();
+        let rows = [
+            (200, "Content-Location: /a/b?q", true),
+            (200, "Content-Location: b?q", true),
+            (200, "Content-Location: http://EXAMPLE.org:80/a/b?q", true),
+            (200, "Content-Location:", true), // the empty reference is the target itself
+            (200, "Content-Location: /a/b?q\nContent-Encoding: GZIP", true),
+            (200, "Content-Location: /a/b?q\nContent-Encoding: deflate", false),
+            (200, "Content-Location: /a/b", false),
+            (200, "Content-Location: /a/c?q", false),
+            (200, "Content-Location: https://example.org/a/b?q", false),
+            (200, "Content-Location: http://other.org/a/b?q", false),
+            (200, "Content-Location: /a/b?q\nContent-Location: /a/b?q", false),
+            (200, "", false),
+            (201, "Content-Location: /a/b?q", false),
+            (303, "Content-Location: /a/b?q", false),
+            (500, "Content-Location: /a/b?q", false),
+        ];
+        for (status, response, want) in rows {
+            let (status, headers) = (StatusCode::from_u16(status).unwrap(), headers(response));
+            let view = ResponseView { status, headers: &headers };
+            assert_eq!(stands_for_get(&target, &view), want, "{status} {response:?}");
         }
     }
 }

@@ -8,10 +8,10 @@
 //! | [`reusable`] | may this stored response be used now, fresh or stale (§4, RFC 5861) |
 //! | [`freshness`], [`age`] | for how long (§4.2.1-2), how old (§4.2.3) |
 //! | [`cache_control`], [`targeted`] | directives, and which field speaks here (RFC 9213) |
-//! | [`vary`] | which of several stored responses (§4.1) |
+//! | [`vary`], [`language`] | which of several stored responses (§4.1) |
 //! | [`validate`] | validators, preconditions, 304 (§4.3, RFC 9110 §13) |
 //! | [`ranges`] | which bytes (RFC 9110 §14) |
-//! | [`invalidate`] | what an unsafe request invalidates (§4.4) |
+//! | [`invalidate`], [`groups`] | what an unsafe request invalidates (§4.4, RFC 9875) |
 //! | [`hop_by_hop`] | which fields end at this node (RFC 9110 §7.6.1) |
 //! | [`cache_status`] | how the outcome is told (RFC 9211) |
 //! | [`policy`], [`time`], [`exchange`] | what is brought from outside |
@@ -33,12 +33,14 @@ pub mod freshness;
 pub mod cache_control;
 pub mod targeted;
 
+pub mod language;
 pub mod vary;
 
 pub mod validate;
 
 pub mod ranges;
 
+pub mod groups;
 pub mod invalidate;
 
 pub mod hop_by_hop;

@@ -4,6 +4,11 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
+use crate::language::Reading;
+
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -37,6 +42,36 @@ pub struct Policy {
     pub surrogate_control: bool,
     /// Obeys `CDN-Cache-Control` (RFC 9213).
     pub targeted: bool,
+    /// Stores the answer to a POST for later GETs, where it says that it stands for its own target
+    /// and for how long (RFC 9110 §9.3.3).
+    pub store_post: bool,
+    /// How requests are told apart by `Accept-Language`.
+    pub language: Reading,
+    /// Lifetimes of responses that state none, by their status.
+    pub negative: Negative,
+}
+
+/// Lifetimes by status, for responses that state none: what fails is not asked for all over again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Negative {
+    /// First and last status, and how long. The narrowest range that holds a status counts.
+    ranges: Vec<(u16, u16, Duration)>,
+}
+
+impl Negative {
+    /// For each range of statuses, both ends included, a lifetime.
+    pub fn new(ranges: impl IntoIterator<Item = (u16, u16, Duration)>) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().collect();
+        ranges.sort_by_key(|(first, last, _)| (last.saturating_sub(*first), *first));
+        Self { ranges }
+    }
+
+    /// How long a response with `status` that states no lifetime is reused.
+    pub fn lifetime(&self, status: StatusCode) -> Option<Duration> {
+        let code = status.as_u16();
+        let found = self.ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&code));
+        found.map(|(_, _, lifetime)| *lifetime)
+    }
 }
 
 impl Policy {
@@ -54,6 +89,14 @@ impl Policy {
             stale_beside_s_maxage: true, // an origin that writes both means both
             surrogate_control: true,
             targeted: true,
+            store_post: false, // whoever posts does not expect to publish
+            // Frameworks break ties by order, and label pages with languages of templates.
+            language: Reading { order: true, content: false },
+            negative: Negative::new([
+                (404, 404, 3 * SECOND), // a missing file is asked for in bursts
+                (410, 410, 3 * SECOND),
+                (500, 599, SECOND), // one answer a second tells that it is still down
+            ]),
         }
     }
 
@@ -66,7 +109,31 @@ impl Policy {
             stale_if_disconnected: 7 * DAY, // §4.2.4 allows it without a bound
             stale_beside_s_maxage: false,   // §4.2.4: s-maxage prohibits
             surrogate_control: false,       // no standard
+            store_post: true,
+            // RFC 9110 §12.5.4: order cannot be relied upon, weights can.
+            language: Reading { order: false, content: true },
+            negative: Negative::default(), // §3 asks for a reason that the response gives
             ..Self::cdn()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_range_of_statuses_counts() {
+        let negative = Negative::new([
+            (500, 599, SECOND),
+            (503, 503, Duration::ZERO),
+            (400, 499, 2 * SECOND),
+            (404, 404, 3 * SECOND),
+        ]);
+        let rows = [(500, Some(1)), (503, Some(0)), (404, Some(3)), (403, Some(2)), (200, None)];
+        for (status, want) in rows {
+            let got = negative.lifetime(StatusCode::from_u16(status).unwrap());
+            assert_eq!(got.map(|lifetime| lifetime.as_secs()), want, "{status}");
         }
     }
 }

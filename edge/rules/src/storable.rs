@@ -131,10 +131,13 @@ fn is_understood(status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::HeaderMap;
 
     use super::*;
     use crate::fixtures::{exchange_at, headers, store, store_for};
+    use crate::policy::Negative;
     use crate::stored::StoredHead;
 
     fn why(outcome: Result<StoredHead, NotStorable>) -> Result<(), NotStorable> {
@@ -199,6 +202,7 @@ mod tests {
         ];
         for (status, stated, modified, public) in rows {
             for policy in [Policy::cdn(), Policy::rfc()] {
+                let policy = Policy { negative: Negative::default(), ..policy };
                 let outcome = |response| why(store_for("", status, response, &policy));
                 assert_eq!(outcome("Cache-Control: max-age=60"), stated, "{status}");
                 assert_eq!(outcome("Last-Modified: @-600"), modified, "{status}");
@@ -252,5 +256,35 @@ mod tests {
             |policy: &Policy| why(store_for(request, 200, "Cache-Control: max-age=60", policy));
         assert_eq!(outcome(&Policy::cdn()), Ok(()));
         assert_eq!(outcome(&obeying), Err(NotStorable::RequestNoStore));
+    }
+
+    #[test]
+    fn a_site_may_give_a_lifetime_to_failures_that_say_nothing() {
+        use NotStorable::{Authorization, NoStore, NoValidator, Private, SetCookie, Status};
+        let rows = [
+            // status, response, in `cdn`, in `rfc`
+            (503, "", Ok(1), Err(Status)),
+            (404, "", Ok(3), Err(NotStorable::NoLifetime)),
+            (404, "Last-Modified: @-600", Ok(3), Ok(60)),
+            (403, "", Err(Status), Err(Status)),
+            (503, "Cache-Control: max-age=9", Ok(9), Ok(9)), // what it says wins
+            (404, "Cache-Control: s-maxage=0", Err(NoValidator), Err(NoValidator)),
+            (404, "Expires: 0", Ok(0), Ok(0)), // good only while upstream is away
+            (503, "Cache-Control: no-store", Err(NoStore), Err(NoStore)),
+            (503, "Cache-Control: private", Err(Private), Err(Private)),
+            (503, "Cache-Control: no-cache", Err(NoValidator), Err(Status)),
+            (404, "Set-Cookie: a=b", Err(SetCookie), Err(NotStorable::NoLifetime)),
+        ];
+        for (status, response, cdn, rfc) in rows {
+            for (policy, want) in [(Policy::cdn(), cdn), (Policy::rfc(), rfc)] {
+                let got = store_for("", status, response, &policy);
+                assert_eq!(got.map(|head| head.lifetime.as_secs()), want, "{status} {response:?}");
+            }
+        }
+        let own = store_for("Authorization: x", 503, "", &Policy::cdn());
+        assert_eq!(why(own), Err(Authorization));
+        let failed = store_for("", 503, "ETag: \"a\"", &Policy::cdn()).unwrap();
+        let limits = [failed.stale_if_error, failed.stale_if_disconnected];
+        assert!(limits.iter().all(Duration::is_zero), "an old failure is no better than a new one");
     }
 }

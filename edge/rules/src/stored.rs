@@ -83,8 +83,8 @@ impl StoredHead {
     ) -> Result<Self, NotStorable> {
         let governing = Governing::of(response.headers, policy);
         storable::permitted(request, response, &governing.directives, policy)?;
-        let vary =
-            Vary::of(request.headers, response.headers).map_err(|VaryAny| NotStorable::VaryAny)?;
+        let vary = Vary::of(request.headers, response.headers, policy.language)
+            .map_err(|VaryAny| NotStorable::VaryAny)?;
         let from = Provenance { vary, authorized: request.headers.contains_key(AUTHORIZATION) };
 
         let head = Self::settle(response, &governing, from, policy, times);
@@ -104,7 +104,10 @@ impl StoredHead {
         let received = times.received.wall;
         let date = age::date_value(response.headers, received);
         let lifetime = freshness::lifetime(response, governing, policy, date, received);
-        let stale = StaleLimits::of(said, policy);
+        // An old failure is no better than a new one, unless it says so itself.
+        let is_failure =
+            response.status.is_server_error() || lifetime.from == LifetimeSource::Negative;
+        let stale = StaleLimits::of(is_failure, said, policy);
         let headers = stored_fields(response.headers, said, date);
         Self {
             status: response.status,
@@ -130,7 +133,9 @@ impl StoredHead {
     /// Whether some later request could ever use it.
     fn worth_storing(&self, said: &CacheControl) -> Result<(), NotStorable> {
         let cacheable = freshness::is_heuristically_cacheable(self.status);
-        if !self.lifetime_from.is_explicit() && !cacheable && !said.public {
+        let has_reason =
+            self.lifetime_from.is_explicit() || self.lifetime_from == LifetimeSource::Negative;
+        if !has_reason && !cacheable && !said.public {
             return Err(NotStorable::Status); // §3, last item
         }
         if !self.validators.is_empty() {
@@ -165,7 +170,8 @@ impl StoredHead {
     /// fields of the 304 replace those stored, and the age starts anew with it.
     ///
     /// Should the response now forbid storing, the new head may be used only after validation:
-    /// let it answer this request, or drop it. `Vary` keeps selecting as it did.
+    /// let it answer this request, or drop it. `Vary` keeps selecting as it did, unless
+    /// [`StoredHead::reselected`] says more.
     pub fn freshened(&self, not_modified: &HeaderMap, policy: &Policy, times: &Exchange) -> Self {
         let merged = self.merged_with(not_modified, policy);
         let governing = Governing::of(&merged, policy);
@@ -174,12 +180,43 @@ impl StoredHead {
         let from = Provenance { vary: self.vary.clone(), authorized: self.authorized };
         let mut head = Self::settle(&response, &governing, from, policy, times);
         if storable::allowed(said, self.status, self.authorized).is_err() {
-            head.no_cache = true;
-            head.stale_while_revalidate = Duration::ZERO;
-            head.stale_if_error = Duration::ZERO;
-            head.stale_if_disconnected = Duration::ZERO;
+            head.bind_to_validation();
         }
         head
+    }
+
+    /// The head of a response that was validated by `request`, where the 304 names other selecting
+    /// fields than those stored: from now on these select, with what this request has in them, for
+    /// which the response was just said to be right. With `Vary: *` it answers nothing more without
+    /// being asked for.
+    #[must_use]
+    pub fn reselected(
+        mut self,
+        request: &HeaderMap,
+        not_modified: &HeaderMap,
+        policy: &Policy,
+    ) -> Self {
+        if !not_modified.contains_key(VARY) {
+            return self;
+        }
+        match Vary::of(request, not_modified, policy.language) {
+            Ok(vary) if vary.names().eq(self.vary.names()) => return self,
+            Ok(vary) => self.vary = vary,
+            Err(VaryAny) => self.bind_to_validation(),
+        }
+        self.headers.remove(VARY);
+        for line in not_modified.get_all(VARY) {
+            self.headers.append(VARY, line.clone());
+        }
+        self
+    }
+
+    /// Never to be used again without asking.
+    fn bind_to_validation(&mut self) {
+        self.no_cache = true;
+        self.stale_while_revalidate = Duration::ZERO;
+        self.stale_if_error = Duration::ZERO;
+        self.stale_if_disconnected = Duration::ZERO;
     }
 
     /// §3.2: fields of the 304 in the place of those stored, except for those that are never
@@ -230,7 +267,8 @@ struct StaleLimits {
 }
 
 impl StaleLimits {
-    fn of(said: &CacheControl, policy: &Policy) -> Self {
+    fn of(is_failure: bool, said: &CacheControl, policy: &Policy) -> Self {
+        let unsaid = |limit| if is_failure { Duration::ZERO } else { limit };
         let forbidden =
             said.no_cache.is_everything() || said.must_revalidate || said.proxy_revalidate;
         let beside_s_maxage = said.s_maxage.is_some();
@@ -245,10 +283,10 @@ impl StaleLimits {
         };
         Self {
             while_revalidate: limit(said.stale_while_revalidate, Duration::ZERO),
-            if_error: limit(said.stale_if_error, policy.stale_if_error),
+            if_error: limit(said.stale_if_error, unsaid(policy.stale_if_error)),
             if_disconnected: limit(
                 said.stale_if_error,
-                policy.stale_if_disconnected.max(policy.stale_if_error),
+                unsaid(policy.stale_if_disconnected.max(policy.stale_if_error)),
             ),
         }
     }
@@ -413,6 +451,30 @@ mod tests {
             assert!(!first.no_cache && head.no_cache, "{not_modified}");
             assert_eq!(head.stale_if_error, secs(0), "{not_modified}");
             assert_eq!(head.stale_if_disconnected, secs(0), "{not_modified}");
+        }
+    }
+
+    #[test]
+    fn a_304_that_names_other_selecting_fields_selects_by_its_own_request() {
+        let stored = "Cache-Control: max-age=60\nETag: \"a\"\nVary: Foo";
+        let first = store_for("Foo: 1", 200, stored, &Policy::cdn()).unwrap();
+        let request = headers("Foo: 1\nBar: 2");
+        let rows = [
+            // Vary of the 304, next request, selected, only after validation
+            ("", "Foo: 1", true, false),
+            ("Vary: foo", "Foo: 1", true, false),
+            ("Vary: Bar", "Foo: 1", false, false),
+            ("Vary: Bar", "Foo: 9\nBar: 2", true, false),
+            ("Vary: Foo, Bar", "Foo: 1\nBar: 3", false, false),
+            ("Vary: Foo\nVary: Bar", "Foo: 1\nBar: 2", true, false),
+            ("Vary: Foo\nVary: *", "Foo: 1", true, true),
+        ];
+        for (not_modified, next, selected, bound) in rows {
+            let update = headers(not_modified);
+            let head = first.freshened(&update, &Policy::cdn(), &exchange_at(1));
+            let head = head.reselected(&request, &update, &Policy::cdn());
+            assert_eq!(head.vary.matches(&headers(next)), selected, "{not_modified:?} {next:?}");
+            assert_eq!(head.no_cache, bound, "{not_modified:?}");
         }
     }
 

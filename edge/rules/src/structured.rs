@@ -1,4 +1,4 @@
-//! Structured fields (RFC 9651): what a dictionary of cache directives needs of them.
+//! Structured fields (RFC 9651): what cache directives and groups need of them.
 //!
 //! Strict, as RFC 9651 §4.2 demands: one error, and the whole field is nothing.
 
@@ -17,7 +17,7 @@ pub(crate) enum Bare {
     Other,
 }
 
-/// A value in a dictionary.
+/// A value in a dictionary or a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Member {
     Item(Bare),
@@ -42,6 +42,28 @@ pub(crate) fn dictionary<'a>(
             Some((_, known)) => *known = member,
             None => members.push((key, member)),
         }
+        parser.skip(b" \t");
+        if parser.rest.is_empty() {
+            break;
+        }
+        parser.eat(b',').then_some(())?;
+        parser.skip(b" \t");
+        (!parser.rest.is_empty()).then_some(())?; // a comma at the end
+    }
+    Some(members)
+}
+
+/// The members of a list (RFC 9651 §4.2.1), without their parameters; `None` if the field, all its
+/// lines taken together, is not well formed.
+pub(crate) fn list<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Vec<Member>> {
+    let text = lines.map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
+    let mut parser = Parser { rest: &text };
+    let mut members = Vec::new();
+    parser.skip(b" ");
+    while !parser.rest.is_empty() {
+        let member = parser.member()?;
+        parser.parameters()?;
+        members.push(member);
         parser.skip(b" \t");
         if parser.rest.is_empty() {
             break;

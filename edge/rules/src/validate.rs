@@ -145,6 +145,23 @@ impl Validators {
         }
     }
 
+    /// Whether a 200 to HEAD speaks of the representation with these validators and `length`
+    /// (§4.3.5): whatever it says of tag, date and length is so here too.
+    pub fn told_by_head(&self, response: &HeaderMap, length: u64) -> bool {
+        let theirs = Self::of(response);
+        let same_tag = match (&self.etag, &theirs.etag) {
+            (Some(ours), Some(theirs)) => ours.weak_eq(theirs),
+            (None, Some(_)) => false,
+            (_, None) => !response.contains_key(ETAG),
+        };
+        let same_date = !response.contains_key(LAST_MODIFIED)
+            || (theirs.last_modified.is_some() && self.last_modified == theirs.last_modified);
+        let said = list::only(response, &header::CONTENT_LENGTH);
+        let same_length = !response.contains_key(header::CONTENT_LENGTH)
+            || said.and_then(|said| list::decimal(said.as_bytes())) == Some(length);
+        same_tag && same_date && same_length
+    }
+
     /// Whether `time` is the modification date, and that date a strong validator.
     pub(crate) fn is_strong_date(&self, time: SystemTime) -> bool {
         let settled = |modified: SystemTime| {
@@ -455,6 +472,32 @@ mod tests {
         for (stored, not_modified, want) in rows {
             let got = validators(stored).confirmed_by(&headers(not_modified));
             assert_eq!(got, want, "{stored:?} {not_modified:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_about_the_same_if_nothing_that_it_says_differs() {
+        let rows = [
+            // stored, 200 to HEAD, the same
+            ("ETag: \"a\"", "", true),
+            ("ETag: \"a\"", "ETag: \"a\"", true),
+            ("ETag: \"a\"", "ETag: W/\"a\"", true),
+            ("ETag: \"a\"", "ETag: \"b\"", false),
+            ("ETag: \"a\"", "ETag: b", false), // unreadable: not the same
+            ("", "ETag: \"a\"", false),
+            ("Last-Modified: @-9", "Last-Modified: @-9", true),
+            ("Last-Modified: @-9", "Last-Modified: @-8", false),
+            ("Last-Modified: @-9", "Last-Modified: 0", false),
+            ("", "Last-Modified: @-9", false),
+            ("ETag: \"a\"", "ETag: \"a\"\nContent-Length: 7", true),
+            ("ETag: \"a\"", "ETag: \"a\"\nContent-Length: 8", false),
+            ("", "Content-Length: 7", true),
+            ("", "Content-Length: x", false),
+            ("", "", true),
+        ];
+        for (stored, response, want) in rows {
+            let got = validators(stored).told_by_head(&headers(response), 7);
+            assert_eq!(got, want, "{stored:?} {response:?}");
         }
     }
 

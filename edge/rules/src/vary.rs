@@ -11,6 +11,7 @@
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 
+use crate::language::{Languages, Reading};
 use crate::list;
 
 /// `Vary: *`, or one that cannot be read: no later request matches.
@@ -28,13 +29,18 @@ pub struct Vary {
 enum Presented {
     Absent,
     Codings(Codings),
+    Languages(Languages),
     /// The canonical text.
     Text(Box<[u8]>),
 }
 
 impl Vary {
     /// Reads `Vary` of `response` and keeps what `request` has in the fields it names.
-    pub fn of(request: &HeaderMap, response: &HeaderMap) -> Result<Self, VaryAny> {
+    pub fn of(
+        request: &HeaderMap,
+        response: &HeaderMap,
+        reading: Reading,
+    ) -> Result<Self, VaryAny> {
         let mut fields: Vec<(HeaderName, Presented)> = Vec::new();
         for member in response.get_all(VARY).iter().flat_map(|line| list::members(line.as_bytes()))
         {
@@ -45,7 +51,11 @@ impl Vary {
             let name = HeaderName::from_bytes(member.text).ok().filter(|name| name != "*");
             let name = name.ok_or(VaryAny)?;
             if !fields.iter().any(|(known, _)| *known == name) {
-                let presented = Presented::of(&name, request);
+                let presented = if name == ACCEPT_LANGUAGE {
+                    Presented::Languages(Languages::of(request, response, reading))
+                } else {
+                    Presented::of(&name, request)
+                };
                 fields.push((name, presented));
             }
         }
@@ -83,19 +93,18 @@ impl Presented {
         match self {
             Self::Absent => !request.contains_key(name),
             Self::Codings(codings) => *codings == Codings::of(request),
+            Self::Languages(languages) => languages.matches(request),
             // An absent field has no member at all, an empty one has one.
             Self::Text(text) => canonical(name, request).eq(text.iter().copied()),
         }
     }
 }
 
-/// Lines combined, whitespace around commas removed, languages in lower case.
+/// Lines combined, whitespace around commas removed.
 fn canonical<'a>(name: &HeaderName, request: &'a HeaderMap) -> impl Iterator<Item = u8> + 'a {
-    let fold = *name == ACCEPT_LANGUAGE; // RFC 4647 §2
     let lines = request.get_all(name).iter();
     let members = lines.flat_map(|line: &'a HeaderValue| list::members(line.as_bytes()));
-    let text = members.flat_map(|member| member.text.iter().copied().chain([b',']));
-    text.map(move |byte| if fold { byte.to_ascii_lowercase() } else { byte })
+    members.flat_map(|member| member.text.iter().copied().chain([b',']))
 }
 
 /// The content codings that a request accepts, as far as they matter here.
@@ -181,6 +190,8 @@ mod tests {
     use super::*;
     use crate::fixtures::headers;
 
+    const READING: Reading = Reading { order: true, content: false };
+
     #[test]
     fn a_request_matches_if_it_has_the_same_in_every_selecting_field() {
         let rows = [
@@ -224,7 +235,7 @@ mod tests {
         ];
         for (vary, first, next, want) in rows {
             let vary = headers(&format!("Vary: {vary}"));
-            let stored = Vary::of(&headers(first), &vary).unwrap();
+            let stored = Vary::of(&headers(first), &vary, READING).unwrap();
             assert_eq!(stored.matches(&headers(next)), want, "{vary:?}: {first:?}, {next:?}");
         }
     }
@@ -233,10 +244,10 @@ mod tests {
     fn a_star_anywhere_or_a_name_that_is_none_selects_nothing_ever() {
         for any in ["*", "*, Foo", "Foo, *", "Foo\nVary: *", " ,*", "\"Foo\"", "a b"] {
             let vary = headers(&format!("Vary: {any}"));
-            assert_eq!(Vary::of(&HeaderMap::new(), &vary), Err(VaryAny), "{any:?}");
+            assert_eq!(Vary::of(&HeaderMap::new(), &vary, READING), Err(VaryAny), "{any:?}");
         }
-        assert!(Vary::of(&HeaderMap::new(), &headers("Vary: ,")).unwrap().is_empty());
-        let named = Vary::of(&HeaderMap::new(), &headers("Vary: Foo, foo, Bar")).unwrap();
+        assert!(Vary::of(&HeaderMap::new(), &headers("Vary: ,"), READING).unwrap().is_empty());
+        let named = Vary::of(&HeaderMap::new(), &headers("Vary: Foo, foo, Bar"), READING).unwrap();
         assert_eq!(named.names().collect::<Vec<_>>(), ["foo", "bar"]);
     }
 
