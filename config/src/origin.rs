@@ -30,6 +30,9 @@ pub struct Origin {
     /// Header fields by path, `[[rule]]`: the first that matches wins, field by field.
     #[serde(default)]
     pub rule: Vec<Rule>,
+    /// The order book at `/v1/orders`.
+    #[serde(default)]
+    pub orders: Orders,
     /// Limits towards whoever asks.
     #[serde(default)]
     pub limits: Limits,
@@ -66,6 +69,51 @@ pub struct Rule {
     /// The `Surrogate-Key` they get: tags separated by spaces.
     #[serde(default)]
     pub surrogate_key: Option<String>,
+}
+
+/// `[orders]`: an order book that shows what lost replies do, and what keys do against it.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Orders {
+    /// The file that keeps orders and keys. Without one no orders are taken.
+    pub file: Option<PathBuf>,
+    /// What a second request with the key of one that is at work gets.
+    pub duplicates: Duplicates,
+    /// How long a duplicate waits for the first.
+    pub max_wait: HumanDuration,
+    /// How long a key stands for its order.
+    pub key_expiry: HumanDuration,
+    /// Keys that are remembered; with more, orders with a key are refused.
+    pub max_keys: NonZeroU32,
+    /// Orders in the book; with more, they are refused.
+    pub max_orders: NonZeroU32,
+    /// How long the work on an order takes, beside the disk.
+    pub work: HumanDuration,
+}
+
+/// `orders.duplicates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Duplicates {
+    /// It waits, and gets the first one's answer.
+    Wait,
+    /// 409.
+    Refuse,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        let some = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            file: None,
+            duplicates: Duplicates::Wait, // a client that repeats wants the answer, not an error
+            max_wait: HumanDuration::secs(10), // below what edges wait for a first byte
+            key_expiry: HumanDuration::secs(86_400), // as the common payment APIs do
+            max_keys: some(1_000_000),
+            max_orders: some(1_000_000), // at some 300 bytes each: 300 MB
+            work: HumanDuration::secs(0),
+        }
+    }
 }
 
 /// `[limits]` of an origin.

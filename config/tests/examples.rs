@@ -305,6 +305,7 @@ fn full_origin() -> Origin {
             cache_control: Some("no-store".to_owned()),
             surrogate_key: Some("a b".to_owned()),
         }],
+        orders: origin::Orders { file: Some("o".into()), ..origin::Orders::default() },
         limits: origin::Limits::default(),
         token: tokens(),
         log: Log::default(),

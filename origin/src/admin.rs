@@ -10,20 +10,19 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use meridian_config::shared::Scope;
 use meridian_config::units::{ByteSize, HumanDuration};
 use percent_encoding::percent_decode_str;
 use prometheus_client::encoding::text::encode;
 use serde::Serialize;
-use tokio::time::timeout;
 
 use crate::accept::Serve;
 use crate::body::Body;
 use crate::connection::{Connection, InFlight};
 use crate::faults::{FaultError, FaultList};
 use crate::problem::{Code, Problem};
+use crate::received::whole;
 use crate::serve::{SERVER_NAME, Site};
 use crate::tokens::Tokens;
 
@@ -125,7 +124,7 @@ impl Admin {
 
     async fn put_faults(&self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
         let by = self.authorize(&request)?.to_owned();
-        let body = self.read(request).await?;
+        let body = whole(request.into_body(), self.body_size, self.body_timeout).await?;
         let list = FaultList::read(&body, self.max_faults).map_err(|error| {
             let code = match error {
                 FaultError::Malformed { .. } => Code::BadRequest,
@@ -151,26 +150,6 @@ impl Admin {
             return Ok("loopback");
         }
         self.tokens.authorize(request.headers(), Scope::Operate)
-    }
-
-    async fn read(&self, request: Request<Incoming>) -> Result<Bytes, Problem> {
-        let body = Limited::new(request.into_body(), self.body_size.to_usize());
-        let Ok(collected) = timeout(self.body_timeout.get(), body.collect()).await else {
-            let detail = format!("the body did not arrive within {}", self.body_timeout);
-            return Err(Problem::new(Code::RequestTimeout, detail));
-        };
-        match collected {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let detail =
-                    format!("the body is larger than limits.body_size = {}", self.body_size);
-                Err(Problem::new(Code::TooLarge, detail))
-            }
-            Err(error) => {
-                let detail = format!("the body could not be read: {error}");
-                Err(Problem::new(Code::BadRequest, detail))
-            }
-        }
     }
 }
 

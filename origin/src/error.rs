@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use tokio::task::JoinError;
 
+use crate::orders::book::BookError;
+
 /// Why an origin did not start, or ended without being told to. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -45,6 +47,14 @@ pub enum RunError {
         key: &'static str,
         /// What is wrong with it.
         source: http::header::InvalidHeaderValue,
+    },
+    /// The order book cannot be used.
+    #[error("orders.file {path:?} cannot be used: name a file of its own that can be written")]
+    Orders {
+        /// The file as configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BookError,
     },
     /// A token cannot be used.
     #[error("token {name:?}: {file:?} {why}")]

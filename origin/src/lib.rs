@@ -9,10 +9,11 @@
 //!   `listing`: all of it
 //! - `answer`: how much of it, under which conditions; `caching`: with which header fields;
 //!   `body`: piece by piece; `problem`: errors; `hex`: digits
+//! - `orders`: an order book with idempotent writes; `received`: the bodies of requests
 //! - `admin`: the other listener; `tokens`: who may change something there
 //!
 //! Absent on purpose: whatever edges do. Their names come in with `Via` and are only counted.
-//! Releases, idempotent writes and precompressed variants are not offered yet.
+//! Releases and precompressed variants are not offered yet.
 
 mod accept;
 mod connection;
@@ -42,6 +43,9 @@ mod caching;
 mod hex;
 mod problem;
 
+mod orders;
+mod received;
+
 mod admin;
 mod tokens;
 
@@ -68,6 +72,7 @@ use crate::error::RunError;
 use crate::faults::Faults;
 use crate::folder::Folder;
 use crate::metrics::Metrics;
+use crate::orders::Orders;
 use crate::sample::Sample;
 use crate::serve::Site;
 use crate::tokens::Tokens;
@@ -142,9 +147,9 @@ impl Origin {
     /// # Errors
     /// A defect of this program.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Prepared { config, content, caching, tokens, metrics, rng } = self.prepared;
+        let Prepared { config, content, caching, orders, tokens, metrics, rng } = self.prepared;
         let limits = &config.limits;
-        let site = Arc::new(site(&config, content, caching, &metrics, rng, stop.clone()));
+        let site = Arc::new(site(&config, content, caching, orders, &metrics, rng, stop.clone()));
         let admin = Admin {
             site: Arc::clone(&site),
             tokens,
@@ -190,6 +195,7 @@ struct Prepared {
     config: origin::Origin,
     content: Content,
     caching: Caching,
+    orders: Option<Orders>,
     tokens: Tokens,
     metrics: Arc<Metrics>,
     rng: Box<dyn Rng + Send>,
@@ -215,7 +221,8 @@ impl Prepared {
             Content::Folder(_) | Content::Sample(_) => caching::UNLESS_TOLD,
         };
         let caching = Caching::new(&config.rule, unless_told)?;
-        Ok(Self { config, content, caching, tokens, metrics, rng })
+        let orders = orders(&config, &metrics)?;
+        Ok(Self { config, content, caching, orders, tokens, metrics, rng })
     }
 }
 
@@ -236,10 +243,17 @@ fn content(config: &origin::Origin, metrics: &Arc<Metrics>) -> Result<Content, R
     }
 }
 
+fn orders(config: &origin::Origin, metrics: &Arc<Metrics>) -> Result<Option<Orders>, RunError> {
+    let Some(path) = &config.orders.file else { return Ok(None) };
+    let open = Orders::open(path, &config.orders, &config.limits, metrics);
+    open.map(Some).map_err(|source| RunError::Orders { path: path.clone(), source })
+}
+
 fn site(
     config: &origin::Origin,
     content: Content,
     caching: Caching,
+    orders: Option<Orders>,
     metrics: &Arc<Metrics>,
     rng: Box<dyn Rng + Send>,
     stop: CancellationToken,
@@ -248,6 +262,7 @@ fn site(
     Site {
         content,
         caching,
+        orders,
         counts: Arc::new(Counts::new(
             count(limits.max_counted_paths.get()),
             count(limits.max_counted_edges.get()),

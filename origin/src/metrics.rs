@@ -94,6 +94,29 @@ impl Harm {
     }
 }
 
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Ordered {
+    /// It is in the book.
+    Placed,
+    /// It was there before, under its key.
+    Replayed,
+    /// The key was used otherwise or is at work, or there is no room.
+    Refused,
+}
+
+impl Ordered {
+    const ALL: [Self; 3] = [Self::Placed, Self::Replayed, Self::Refused];
+
+    const fn token(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Replayed => "replayed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 impl Overdue {
     const ALL: [Self; 3] = [Self::Head, Self::Idle, Self::Send];
 
@@ -116,7 +139,7 @@ macro_rules! label_by_token {
     )*};
 }
 
-label_by_token!(Outcome, Harm, Overdue);
+label_by_token!(Outcome, Harm, Ordered, Overdue);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByStatus {
@@ -126,6 +149,11 @@ struct ByStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByFault {
     fault: Harm,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: Ordered,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,6 +169,7 @@ pub(crate) struct Metrics {
     duration: Histogram,
     faults: Family<ByFault, Counter>,
     held: Gauge,
+    orders: Family<ByResult, Counter>,
     connections: Gauge,
     accepted: Counter,
     overdue: Family<ByLimit, Counter>,
@@ -159,6 +188,7 @@ impl Metrics {
             duration: Histogram::new(buckets),
             faults: Family::default(),
             held: Gauge::default(),
+            orders: Family::default(),
             connections: Gauge::default(),
             accepted: Counter::default(),
             overdue: Family::default(),
@@ -171,6 +201,9 @@ impl Metrics {
         }
         for fault in Harm::ALL {
             drop(metrics.faults.get_or_create(&ByFault { fault }));
+        }
+        for result in Ordered::ALL {
+            drop(metrics.orders.get_or_create(&ByResult { result }));
         }
         for limit in Overdue::ALL {
             drop(metrics.overdue.get_or_create(&ByLimit { limit }));
@@ -210,6 +243,12 @@ impl Metrics {
             "held_requests",
             "Requests that faults delay or leave hanging now. At limits.max_held more are shed",
             self.held.clone(),
+        );
+        registry.register(
+            "orders",
+            "Orders by what became of them. replayed: replies were lost on the way and asked for \
+             again; refused: keys are used twice, or raise orders.max_orders and orders.max_keys",
+            self.orders.clone(),
         );
     }
 
@@ -260,6 +299,10 @@ impl Metrics {
 
     pub(crate) fn fault(&self, fault: Harm) {
         self.faults.get_or_create(&ByFault { fault }).inc();
+    }
+
+    pub(crate) fn ordered(&self, result: Ordered) {
+        self.orders.get_or_create(&ByResult { result }).inc();
     }
 
     pub(crate) fn overdue(&self, limit: Overdue) {

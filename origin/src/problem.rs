@@ -17,6 +17,10 @@ pub(crate) enum Code {
     Forbidden,
     NotFound,
     MethodNotAllowed,
+    /// Another request with this key is being worked on.
+    IdempotencyInFlight,
+    /// This key was used with another request.
+    IdempotencyMismatch,
     RequestTimeout,
     TooLarge,
     Internal,
@@ -35,6 +39,8 @@ impl Code {
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+            Self::IdempotencyInFlight => ("idempotency_in_flight", StatusCode::CONFLICT),
+            Self::IdempotencyMismatch => ("idempotency_mismatch", StatusCode::UNPROCESSABLE_ENTITY),
             Self::RequestTimeout => ("request_timeout", StatusCode::REQUEST_TIMEOUT),
             Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),

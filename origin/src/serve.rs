@@ -25,6 +25,7 @@ use crate::content::Content;
 use crate::counts::Counts;
 use crate::faults::{Fault, Faults};
 use crate::metrics::{Harm, Metrics};
+use crate::orders::{self, Orders};
 use crate::problem::{Code, Problem, told};
 use crate::representation::Found;
 use crate::target::Target;
@@ -37,6 +38,7 @@ pub(crate) const SERVER_NAME: HeaderValue = HeaderValue::from_static("meridian-o
 pub(crate) struct Site {
     pub(crate) content: Content,
     pub(crate) caching: Caching,
+    pub(crate) orders: Option<Orders>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) faults: Arc<Faults>,
     /// Requests that faults may hold.
@@ -60,8 +62,8 @@ impl Serve for Site {
         let mut account = self.open(&request, &target, &connection);
         let fault = self.faults.meet(request.method(), &target.path);
         let outcome = match &fault {
-            None => Ok(self.answer(&request, &target).await),
-            Some(fault) => self.harm(fault, &request, &target, &connection).await,
+            None => Ok(self.answer(request, &target).await),
+            Some(fault) => self.harm(fault, request, &target, &connection).await,
         };
         let Ok(mut response) = outcome else {
             // The connection ends under this; on HTTP/2, all its streams do.
@@ -98,7 +100,7 @@ impl Site {
     async fn harm(
         &self,
         fault: &Fault,
-        request: &Request<Incoming>,
+        request: Request<Incoming>,
         target: &Target,
         connection: &Connection,
     ) -> Result<Response<Body>, Ended> {
@@ -146,12 +148,19 @@ impl Site {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>, target: &Target) -> Response<Body> {
-        let method = request.method();
-        if *method == Method::POST && target.path == "/v1/orders" {
-            let detail = "orders are not offered yet";
-            return Problem::new(Code::NotOffered, detail).response();
+    async fn answer(&self, request: Request<Incoming>, target: &Target) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        match &self.orders {
+            Some(orders) if Orders::has(head.uri.path()) => {
+                return orders.answer(&head, body).await;
+            }
+            None if head.uri.path() == orders::PATH && head.method == Method::POST => {
+                let detail = "this origin takes no orders: orders.file is not set";
+                return Problem::new(Code::NotOffered, detail).response();
+            }
+            Some(_) | None => {}
         }
+        let method = &head.method;
         if *method != Method::GET && *method != Method::HEAD {
             let detail = format!("{method} is not offered here; GET and HEAD are");
             let mut response = Problem::new(Code::MethodNotAllowed, detail).response();
@@ -163,7 +172,7 @@ impl Site {
         }
         let asked = Asked {
             method,
-            headers: request.headers(),
+            headers: &head.headers,
             max_ranges: self.max_ranges,
             now: SystemTime::now(),
         };

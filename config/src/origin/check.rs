@@ -4,10 +4,13 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use crate::limits::{guarded, listeners_differ, path, time_limit, tokens, within};
-use crate::origin::{Content, Limits, Origin, Rule};
+use crate::origin::{Content, Limits, Orders, Origin, Rule};
 use crate::role::{Role, resolve};
 use crate::units::{ByteSize, HumanDuration};
 use crate::violation::{Place, Violation};
+
+/// A year: who repeats later than that does not mean the same order.
+const LONGEST_EXPIRY: HumanDuration = HumanDuration::secs(365 * 86_400);
 
 impl Role for Origin {
     const NAME: &'static str = "origin";
@@ -20,6 +23,7 @@ impl Role for Origin {
         for (index, rule) in self.rule.iter().enumerate() {
             rule.check(&at.key("rule").index(index), found);
         }
+        self.orders.check(&at.key("orders"), found);
         self.limits.check(&at.key("limits"), found);
     }
 
@@ -27,7 +31,8 @@ impl Role for Origin {
         for token in &mut self.token {
             resolve(&mut token.file, folder);
         }
-        for path in [&mut self.content.folder, &mut self.content.trace].into_iter().flatten() {
+        let paths = [&mut self.content.folder, &mut self.content.trace, &mut self.orders.file];
+        for path in paths.into_iter().flatten() {
             resolve(path, folder);
         }
     }
@@ -81,6 +86,21 @@ impl Rule {
                 found.push(at.key(key).breaks(value, rule));
             }
         }
+    }
+}
+
+impl Orders {
+    fn check(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
+        let count = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        let (none, one) = (HumanDuration::secs(0), NonZeroU32::MIN);
+        if let Some(file) = &self.file {
+            path(&at.key("file"), file, found);
+        }
+        time_limit(&at.key("max_wait"), self.max_wait, HumanDuration::secs(3_600), found);
+        time_limit(&at.key("key_expiry"), self.key_expiry, LONGEST_EXPIRY, found);
+        within(&at.key("max_keys"), self.max_keys, one, count(100_000_000), found);
+        within(&at.key("max_orders"), self.max_orders, one, count(100_000_000), found);
+        within(&at.key("work"), self.work, none, HumanDuration::secs(3_600), found);
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Limits, Stream};
 use meridian_config::edge::{Accept, Cache, Edge, Follow, Purge, Site as EdgeSite, Upstream};
 use meridian_config::load::check;
-use meridian_config::origin::{Content, Limits as OriginLimits, Origin};
+use meridian_config::origin::{Content, Limits as OriginLimits, Orders, Origin};
 use meridian_config::places::Place;
 use meridian_config::role::Role;
 use meridian_config::shared::{Log, Peers, Scope, Token};
@@ -285,6 +285,10 @@ impl Planner<'_> {
             admin,
             content,
             rule: Vec::new(),
+            orders: Orders {
+                file: Some(self.dir.data(&name).join("orders.redb")),
+                ..Orders::default()
+            },
             limits: OriginLimits { drain_timeout: OTHER_DRAIN, ..OriginLimits::default() },
             token: self.tokens(),
             log: self.log(),

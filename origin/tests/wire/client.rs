@@ -82,6 +82,13 @@ impl Client {
         self.answer(method).await
     }
 
+    /// Posts `body`; `fields` are whole lines. The answer is still to be read.
+    pub(crate) async fn post(&mut self, target: &str, fields: &[&str], body: &str) {
+        let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: test\r\n{fields}");
+        self.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+    }
+
     /// Reads one answer of exactly the length that it says.
     pub(crate) async fn answer(&mut self, method: &str) -> Answer {
         let mut answer = self.head().await;

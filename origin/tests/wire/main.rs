@@ -19,6 +19,7 @@ mod changes;
 mod synthetic;
 
 mod faults;
+mod orders;
 
 mod admin;
 mod counts;

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use meridian_config::origin::{Content, Limits, Origin, Rule};
+use meridian_config::origin::{Content, Limits, Orders, Origin, Rule};
 use meridian_config::shared::Log;
 use meridian_origin::error::RunError;
 use meridian_origin::{Addresses, bind_with};
@@ -35,6 +35,7 @@ pub(crate) fn config(content: Content) -> Origin {
         admin: any,
         content,
         rule: Vec::new(),
+        orders: Orders::default(),
         limits: Limits::default(),
         token: Vec::new(),
         log: Log::default(),
