@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::statuses::Statuses;
+use crate::network::Network;
 use crate::places::place;
 use crate::shared::{Location, Log, Peers, Token};
 use crate::units::{
@@ -100,6 +101,8 @@ pub struct Accept {
     pub max_streams: NonZeroU32,
     /// A request's head: request line and all fields.
     pub head_size: ByteSize,
+    /// A request's target: path and query. A longer one is answered 414.
+    pub target_size: ByteSize,
     /// A request's header fields.
     pub head_fields: NonZeroU16,
     /// From the first byte of a head to its end, also while the protocol is being detected.
@@ -112,6 +115,11 @@ pub struct Accept {
     pub body_size: ByteSize,
     /// From the order to stop until what is still in flight is cut.
     pub drain_timeout: HumanDuration,
+    /// Whose word is taken on where a request comes from: `X-Forwarded-*` and `Forwarded` of these
+    /// are kept and added to. Default: nobody's; what clients claim is dropped.
+    pub trusted_proxies: Vec<Network>,
+    /// Answers `TRACE` (RFC 9110 §9.3.8), and sends it on. Default: 405.
+    pub trace: bool,
 }
 
 impl Default for Accept {
@@ -122,12 +130,15 @@ impl Default for Accept {
             max_requests: some(1_000_000), // long enough to cost nothing, short enough to move
             max_streams: some(128),        // RFC 9113 §6.5.2 advises no less than 100
             head_size: ByteSize::kib(32),  // what large browsers' cookies need, twice
+            target_size: ByteSize::kib(8), // RFC 9112 §3 advises no less than 8000 bytes
             head_fields: NonZeroU16::new(128).unwrap_or(NonZeroU16::MIN), // browsers send about 20
             head_timeout: HumanDuration::secs(10), // a slow phone, not a slowloris
             idle_timeout: HumanDuration::secs(60), // what browsers keep
             send_timeout: HumanDuration::secs(30), // a stalled reader holds memory
             body_size: ByteSize::mib(64),  // uploads belong to the origin's own limits
             drain_timeout: HumanDuration::secs(10), // below the 30 s that orchestrators grant
+            trusted_proxies: Vec::new(),   // anybody may write these fields
+            trace: false,                  // it shows what others in between have added
         }
     }
 }

@@ -2,30 +2,82 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, Method, Uri};
+use http::header::HeaderName;
+use http::request::Parts;
+use http::{HeaderMap, Method, Version, header};
+use meridian_edge_rules::authority::is_authority;
 use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
+use meridian_edge_rules::target::write_target;
 
 use crate::route;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Who sent a request to this edge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// Whether its word is taken on where the request comes from (`accept.trusted_proxies`).
+    pub(crate) trusted: bool,
+}
+
+impl Peer {
+    /// The scheme that the client used, which is part of the key: what answers differ by.
+    pub(crate) fn scheme(&self, headers: &HeaderMap) -> &'static str {
+        // TLS is not offered here: only who stands in front can know of it.
+        let told = headers.get(X_FORWARDED_PROTO).filter(|_| self.trusted);
+        if told.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https")) {
+            "https"
+        } else {
+            "http"
+        }
+    }
+}
 
 /// A request's head.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
-    /// Path and query as the client wrote them.
+    /// Path and query, spelled as the key is.
     pub(crate) target: String,
     /// Without those that end at this edge: what a client names in `Connection` no origin sees, so
     /// that it must not select a variant either.
     pub(crate) headers: HeaderMap,
     /// Host and port that it was sent to, as the client wrote them.
     pub(crate) authority: Option<String>,
-    pub(crate) peer: SocketAddr,
+    /// The version in which it came.
+    pub(crate) version: Version,
+    /// Whether the client takes trailers (RFC 9110 §10.1.4).
+    pub(crate) takes_trailers: bool,
+    /// The scheme that the client used.
+    pub(crate) scheme: &'static str,
+    pub(crate) peer: Peer,
 }
 
 impl Asked {
-    pub(crate) fn new(method: Method, uri: &Uri, mut headers: HeaderMap, peer: SocketAddr) -> Self {
-        let authority = route::authority(uri, &headers).map(str::to_owned);
+    pub(crate) fn new(head: Parts, peer: Peer) -> Self {
+        let Parts { method, uri, version, mut headers, .. } = head;
+        let authority = route::authority(&uri, &headers).map(str::to_owned);
+        let scheme = peer.scheme(&headers);
+        let takes_trailers = takes_trailers(&headers);
         remove_hop_by_hop(&mut headers);
-        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        Self { method, target, headers, authority, peer }
+        let mut target = String::with_capacity(64);
+        write_target(&mut target, uri.path(), uri.query());
+        Self { method, target, headers, authority, version, takes_trailers, scheme, peer }
     }
+
+    /// The host that the client used, as far as this edge can know.
+    pub(crate) fn told_host(&self) -> Option<&str> {
+        let told = self.headers.get(X_FORWARDED_HOST).filter(|_| self.peer.trusted);
+        told.filter(|host| is_authority(host.as_bytes()))
+            .and_then(|host| host.to_str().ok())
+            .or(self.authority.as_deref())
+    }
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::TE).iter().filter_map(|line| line.to_str().ok());
+    let mut codings = lines.flat_map(|line| line.split(','));
+    codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }

@@ -1,12 +1,12 @@
 //! What the cores share ([`Edge`]) and what each has of its own ([`Core`]).
 
-use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::Response;
 use meridian_config::edge::{Accept, Cache};
 use meridian_edge_rules::time::Now;
 use tokio::sync::Semaphore;
@@ -19,10 +19,10 @@ use crate::connection::Load;
 use crate::counters::EdgeCounters;
 use crate::epochs::Epochs;
 use crate::flow::InFlight;
+use crate::hops::{OwnLoop, Via};
 use crate::outcome::Outcome;
 use crate::purge::Purges;
-use crate::request_head::CDN_LOOP;
-use crate::route::{Site, Sites, folded};
+use crate::route::{Site, Sites, folded, without_port};
 use crate::staleness::Staleness;
 use crate::store::Store;
 use crate::upstream::Upstream;
@@ -37,10 +37,9 @@ const ATTACH: Duration = Duration::from_secs(3);
 pub(crate) struct Edge {
     pub(crate) name: String,
     /// What `Via` says of it.
-    pub(crate) via: HeaderValue,
-    /// What `CDN-Loop` says of it: its name and a number of this very process, since another
-    /// CDN may have a node of the same name.
-    pub(crate) loop_member: HeaderValue,
+    pub(crate) via: Via,
+    /// What `CDN-Loop` says of it.
+    pub(crate) own_loop: OwnLoop,
     pub(crate) clock: SharedClock,
     /// Where clients reach it, `host:port`: its listener and its public URL.
     pub(crate) authorities: Vec<String>,
@@ -92,38 +91,14 @@ impl Edge {
     /// `site`: then it may be told to an origin whose answer others will get.
     pub(crate) fn knows(&self, site: &Site, authority: &str) -> bool {
         let folded = folded(authority);
-        let host = folded.rsplit_once(':').map_or(folded.as_str(), |(host, _port)| host);
+        let host = without_port(&folded).unwrap_or_default();
         self.authorities.contains(&folded)
             || site.hosts.iter().any(|known| known == host || *known == folded)
     }
 
-    /// Adds this edge to `Via` (RFC 9110 §7.6.3).
-    pub(crate) fn add_via(&self, fields: &mut HeaderMap) {
-        fields.append(header::VIA, self.via.clone());
-    }
-
-    /// Takes this edge's own last entry out of `Via` again.
-    pub(crate) fn remove_via(&self, fields: &mut HeaderMap) {
-        let mut lines: Vec<HeaderValue> = fields.get_all(header::VIA).iter().cloned().collect();
-        if lines.pop_if(|last| *last == self.via).is_some() {
-            fields.remove(header::VIA);
-            for line in lines {
-                fields.append(header::VIA, line);
-            }
-        }
-    }
-
-    /// The member that this process adds to `CDN-Loop` (RFC 8586).
-    pub(crate) fn loop_member(name: &str, instance: u64) -> HeaderValue {
-        let mut text = String::with_capacity(32);
-        // Writing to a String cannot fail.
-        let _written = write!(text, "{name}; id={instance:016x}");
-        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("meridian"))
-    }
-
-    /// Whether these fields say that this very process has sent the request on before.
-    pub(crate) fn is_loop(&self, fields: &HeaderMap) -> bool {
-        fields.contains_key(CDN_LOOP) && crate::request_head::loops(fields, &self.loop_member)
+    /// Whether `peer` is one of `accept.trusted_proxies`.
+    pub(crate) fn trusts(&self, peer: SocketAddr) -> bool {
+        self.accept.trusted_proxies.iter().any(|network| network.contains(peer.ip()))
     }
 }
 

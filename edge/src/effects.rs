@@ -91,8 +91,9 @@ pub(crate) fn settle(
 /// Whether others may see what an origin answers to this request: it is told no host that the
 /// configuration does not know.
 fn is_shareable(core: &Core, site: &Site, asked: &Asked) -> bool {
-    let known = |host: &str| core.edge.knows(site, host);
-    site.preserve_host || asked.authority.as_deref().is_none_or(known)
+    let told = asked.told_host();
+    told.is_none_or(|host| core.edge.knows(site, host))
+        || (site.preserve_host && told == asked.authority.as_deref())
 }
 
 /// The target as the client named it, and as the origin knows it: an origin that gets its own
@@ -109,7 +110,7 @@ fn targets(site: &Site, asked: &Asked, answered: &Answered) -> Vec<Uri> {
 
 fn key(site: &Site, asked: &Asked, path: &str, query: Option<&str>) -> CacheKey {
     let host = asked.authority.as_deref().filter(|_| site.preserve_host);
-    let parts = Parts { site: &site.name, scheme: "http", host, path, query };
+    let parts = Parts { site: &site.name, scheme: asked.scheme, host, path, query };
     let mut key = String::new();
     write_key(&mut key, &parts, &site.query);
     CacheKey::from(key.as_str())

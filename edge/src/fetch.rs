@@ -109,12 +109,12 @@ async fn ask_one(
     deadline: Deadline,
 ) -> Result<Response<UpstreamBody>, FetchError> {
     let sender = Sender {
-        name: &core.edge.name,
-        loop_member: &core.edge.loop_member,
+        via: &core.edge.via,
+        own_loop: &core.edge.own_loop,
         preserve_host: site.preserve_host,
         tells_host: matches!(purpose, Purpose::Pass)
-            || site.preserve_host
-            || asked.authority.as_deref().is_some_and(|host| core.edge.knows(site, host)),
+            || (site.preserve_host && asked.told_host() == asked.authority.as_deref())
+            || asked.told_host().is_some_and(|host| core.edge.knows(site, host)),
     };
     let request = request_head(asked, body, upstream, &sender, purpose)?;
     let now = core.now().mono;
@@ -137,11 +137,13 @@ async fn ask_one(
         let reason = "it switched protocols unasked";
         return Err(FetchError::HttpProtocolError { upstream: upstream.name.clone(), reason });
     }
+    let received = head.version;
     head.version = Version::HTTP_11; // ours, whatever the origin speaks (RFC 9110 §2.5)
     if head.headers.contains_key(header::TRANSFER_ENCODING) {
         head.headers.remove(header::CONTENT_LENGTH); // overridden (RFC 9112 §6.3)
     }
     remove_hop_by_hop(&mut head.headers);
+    core.edge.via.add(&mut head.headers, received);
     let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
     Ok(Response::from_parts(head, body))
 }
@@ -278,7 +280,7 @@ pub(crate) fn freshened(
 ) -> Stored {
     let Update { request, response, times, stamp } = *update;
     // As it came from upstream: what instructs surrogates governs on where the 304 says nothing of
-    // it, and this edge is in `Via` once.
+    // it.
     let mut before = stored.head().clone();
     for name in stored.surrogate().keys() {
         before.headers.remove(name);
@@ -286,10 +288,9 @@ pub(crate) fn freshened(
             before.headers.append(name.clone(), value.clone());
         }
     }
-    core.edge.remove_via(&mut before.headers);
     let mut head = before.freshened(response, &site.policy, times);
     head = head.reselected(request, response, &site.policy);
-    let surrogate = prepare(core, site, &mut head, times);
+    let surrogate = prepare(site, &mut head, times);
     set_length(&mut head.headers, stored.body().len());
     let labels = labels(&core.edge.epochs, &key.place(), &surrogate, &head.headers);
     Stored::new(head, surrogate, stored.body().clone(), Mark::new(stamp, labels))
@@ -318,7 +319,7 @@ pub(crate) fn keep(
 }
 
 /// Makes a head fit to be sent to any client, and returns what is not for clients.
-fn prepare(core: &Core, site: &Site, head: &mut StoredHead, times: &Exchange) -> HeaderMap {
+fn prepare(site: &Site, head: &mut StoredHead, times: &Exchange) -> HeaderMap {
     let mut surrogate = HeaderMap::new();
     for name in SURROGATE {
         let Ok(name) = header::HeaderName::from_bytes(name.as_bytes()) else { continue };
@@ -336,13 +337,11 @@ fn prepare(core: &Core, site: &Site, head: &mut StoredHead, times: &Exchange) ->
             head.headers.insert(header::DATE, date);
         }
     }
-    core.edge.add_via(&mut head.headers);
     surrogate
 }
 
 /// Makes a response that only one client gets fit to be sent to it.
 pub(crate) fn for_client(
-    core: &Core,
     site: &Site,
     mut response: Response<UpstreamBody>,
 ) -> Response<UpstreamBody> {
@@ -351,7 +350,6 @@ pub(crate) fn for_client(
             response.headers_mut().remove(name);
         }
     }
-    core.edge.add_via(response.headers_mut());
     response
 }
 
@@ -379,7 +377,7 @@ async fn bring_in(
     leftover: Leftover,
 ) {
     let edge = &core.edge;
-    let surrogate = prepare(core, site, &mut head, times);
+    let surrogate = prepare(site, &mut head, times);
     let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
     let _ending = Ending(&flow);
     let length = body.size_hint().exact();

@@ -2,15 +2,16 @@
 //! path and normalised query. The variants that `Vary` selects share one key.
 //!
 //! # Invariants
-//! - Two targets that RFC 3986 §6.2.2 calls equivalent by case and percent-encoding have one key;
-//!   what is sent upstream is the client's own spelling.
+//! - Two targets that RFC 3986 §6.2.2 calls equivalent have one key, and what is sent upstream is
+//!   spelled as the key is (`meridian_edge_rules::target`): no other spelling's answer is stored.
 //! - Different parts cannot run into each other: they are separated by bytes no target contains.
 
 use std::borrow::{Borrow, Cow};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use meridian_config::edge::Query;
+use meridian_edge_rules::target::{normalise, write_path};
 use percent_encoding::percent_decode_str;
 
 use crate::route::folded;
@@ -91,7 +92,7 @@ pub(crate) fn write_key(into: &mut String, parts: &Parts<'_>, rules: &Query) {
         into.push_str(&folded(host));
     }
     into.push(' ');
-    normalise(into, parts.path);
+    write_path(into, parts.path);
     if let Some(query) = parts.query {
         write_query(into, query, rules);
     }
@@ -133,38 +134,6 @@ fn names(pattern: &str, name: &[u8]) -> bool {
     }
 }
 
-/// Appends `text` with percent-encodings in upper case and without those that need not be
-/// (RFC 3986 §6.2.2.1-2).
-fn normalise(into: &mut String, text: &str) {
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        into.push_str(before);
-        match after.get(..2).and_then(encoded) {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                into.push(char::from(byte));
-                rest = after.get(2..).unwrap_or_default();
-            }
-            Some(byte) => {
-                // Writing to a String cannot fail.
-                let _written = write!(into, "%{byte:02X}");
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                into.push('%');
-                rest = after;
-            }
-        }
-    }
-    into.push_str(rest);
-}
-
-/// The byte that two hexadecimal digits stand for.
-fn encoded(hex: &str) -> Option<u8> {
-    // `from_str_radix` would take a sign for a digit.
-    let digits = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    digits.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +158,9 @@ mod tests {
             ("/a%zz", "/a%ZZ", false), // not an encoding: taken as it stands
             ("/a%", "/a%25", false),
             ("/a%+1", "/a%01", false), // a sign is no digit
+            ("/a/%2e%2e/b", "/b", true),
+            ("/a/..%2fb", "/b", false),
+            ("/a/..%2fb", "/a/..%2Fb", true),
         ];
         for (one, other, same) in rows {
             let rules = Query::default();

@@ -2,12 +2,12 @@
 //!
 //! The road, in the order in which [`serve`] goes it:
 //! - [`accept`] listeners, permits, drain · [`connection`] limits in time
-//! - [`route`] host to site, [`languages`] that it has · [`key`] what a response is stored under
+//! - [`refuse`] what no site is asked about · [`route`] host to site, [`languages`] that it has ·
+//!   [`key`] what a response is stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] one upstream
 //!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
-//!   [`upkeep`] of it · [`request_head`],
-//!   [`request_body`] on the way up
+//!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`hops`] on the way up
 //! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer
 //!
 //! Purges: [`epochs`] what they leave of what is stored, with [`scope`], [`lengths`] and [`sync`]
@@ -42,6 +42,7 @@ pub mod error;
 mod explain;
 mod fetch;
 mod flow;
+mod hops;
 mod key;
 mod languages;
 mod lengths;
@@ -49,6 +50,7 @@ mod line;
 mod metrics;
 mod outcome;
 mod purge;
+mod refuse;
 mod register;
 mod request_body;
 mod request_head;

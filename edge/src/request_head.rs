@@ -4,15 +4,18 @@
 //! (web cache poisoning), as are the client's own claims about who it is and the fields that only
 //! Meridian's nodes may speak. What is said of the client, the edge says itself.
 
-use std::fmt::Write as _;
-
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use meridian_edge_rules::cdn_loop::CDN_LOOP;
+use meridian_edge_rules::forwarded::{Hop, appended};
+use meridian_edge_rules::hop_by_hop::max_forwards;
 use meridian_edge_rules::validate::Validators;
 use meridian_edge_rules::vary::Codings;
 
 use crate::asked::Asked;
 use crate::error::FetchError;
+use crate::hops::{OwnLoop, Via};
+use crate::refuse::SENSITIVE;
 use crate::request_body::RequestBody;
 use crate::route::folded;
 use crate::upstream::Upstream;
@@ -21,7 +24,6 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
 /// Never sent on: unkeyed fields that frameworks take for the target, the method or the client.
 const DROPPED: [&str; 15] = [
@@ -44,8 +46,9 @@ const DROPPED: [&str; 15] = [
 
 /// What the edge itself writes into a request. An answer that varies by one of these cannot be
 /// selected by what clients send.
-const EDGE_MADE: [HeaderName; 7] = [
+const EDGE_MADE: [HeaderName; 8] = [
     header::HOST,
+    header::TE,
     header::VIA,
     CDN_LOOP,
     FORWARDED,
@@ -67,10 +70,8 @@ const INTERNAL: &str = "meridian-";
 /// Who sends it on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender<'a> {
-    /// The edge's name, in `Via`.
-    pub(crate) name: &'a str,
-    /// Its member of `CDN-Loop`.
-    pub(crate) loop_member: &'a HeaderValue,
+    pub(crate) via: &'a Via,
+    pub(crate) own_loop: &'a OwnLoop,
     pub(crate) preserve_host: bool,
     /// Whether the client's host may be told: not where the answer is for others too and the key
     /// does not hold the host, unless the configuration knows it.
@@ -100,6 +101,7 @@ pub(crate) fn request_head(
     purpose: Purpose<'_>,
 ) -> Result<Request<RequestBody>, FetchError> {
     let mut fields = asked.headers.clone();
+    let before = Before::of(&fields, asked);
     for name in DROPPED {
         fields.remove(name);
     }
@@ -113,7 +115,9 @@ pub(crate) fn request_head(
             validators.apply_to(&mut fields);
         }
     }
-    introduce(&mut fields, asked, sender);
+    introduce(&mut fields, asked, sender, &before);
+    take_trailers(&mut fields, asked, purpose);
+    count_down(&mut fields, asked);
     let host = match &asked.authority {
         Some(authority) if sender.preserve_host => HeaderValue::from_str(&folded(authority))
             .map_err(|_invalid| FetchError::HttpRequestError { reason: "its host is malformed" })?,
@@ -169,42 +173,68 @@ fn generalise(fields: &mut HeaderMap) {
     }
 }
 
-/// `Via` (RFC 9110 §7.6.3), `CDN-Loop` (RFC 8586), `Forwarded` (RFC 7239) and its forerunners.
-fn introduce(fields: &mut HeaderMap, asked: &Asked, sender: &Sender<'_>) {
-    let address = asked.peer.ip().to_canonical();
-    let mut forwarded = String::with_capacity(64);
-    // Writing to a String cannot fail.
-    let _written = if address.is_ipv6() {
-        write!(forwarded, "for=\"[{address}]\";proto=http")
-    } else {
-        write!(forwarded, "for={address};proto=http")
-    };
-    if let Some(authority) = &asked.authority
-        && sender.tells_host
-        && !authority.contains(['"', '\\'])
-    {
-        let _written = write!(forwarded, ";host=\"{authority}\"");
-        if let Ok(host) = HeaderValue::from_str(authority) {
-            fields.insert(X_FORWARDED_HOST, host);
-        }
-    }
-    if let Ok(forwarded) = HeaderValue::from_str(&forwarded) {
-        fields.insert(FORWARDED, forwarded);
-    }
-    if let Ok(address) = HeaderValue::from_str(&address.to_string()) {
-        fields.insert(X_FORWARDED_FOR, address);
-    }
-    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Ok(via) = HeaderValue::from_str(&format!("1.1 {}", sender.name)) {
-        fields.append(header::VIA, via);
-    }
-    fields.append(CDN_LOOP, sender.loop_member.clone());
+/// What trusted proxies before this edge said of the client.
+struct Before {
+    forwarded: Vec<HeaderValue>,
+    addresses: Vec<HeaderValue>,
 }
 
-/// Whether `fields` say that this very edge has sent the request on before (RFC 8586 §2).
-pub(crate) fn loops(fields: &HeaderMap, loop_member: &HeaderValue) -> bool {
-    let own = loop_member.as_bytes();
-    fields.get_all(CDN_LOOP).iter().any(|line| {
-        line.as_bytes().split(|byte| *byte == b',').any(|member| member.trim_ascii() == own)
-    })
+impl Before {
+    fn of(fields: &HeaderMap, asked: &Asked) -> Self {
+        let kept = |name: &HeaderName| {
+            let lines = fields.get_all(name).iter().filter(|_| asked.peer.trusted);
+            lines.cloned().collect()
+        };
+        Self { forwarded: kept(&FORWARDED), addresses: kept(&X_FORWARDED_FOR) }
+    }
+}
+
+/// `Via` (RFC 9110 §7.6.3), `CDN-Loop` (RFC 8586), `Forwarded` (RFC 7239) and its forerunners.
+fn introduce(fields: &mut HeaderMap, asked: &Asked, sender: &Sender<'_>, before: &Before) {
+    let told = asked.told_host().filter(|_| sender.tells_host);
+    let hop = Hop { address: asked.peer.address.ip(), proto: asked.scheme, host: told };
+    // Hosts that others name in `Forwarded` are told where this edge's own would be.
+    let forwarded = before.forwarded.iter().filter(|_| sender.tells_host);
+    let lists = [
+        (FORWARDED, appended(forwarded.map(HeaderValue::as_bytes), &hop.element())),
+        (
+            X_FORWARDED_FOR,
+            appended(before.addresses.iter().map(HeaderValue::as_bytes), &hop.member()),
+        ),
+    ];
+    for (name, list) in lists {
+        if let Some(list) = list {
+            fields.insert(name, list);
+        }
+    }
+    if let Some(Ok(host)) = told.map(HeaderValue::from_str) {
+        fields.insert(X_FORWARDED_HOST, host);
+    }
+    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(asked.scheme));
+    sender.via.add(fields, asked.version);
+    sender.own_loop.add(fields);
+}
+
+/// Trailers are wanted where they can go on (RFC 9110 §10.1.4): by a client that takes them, and
+/// by this edge wherever the answer may be for others, so that nobody's wish shows in it.
+fn take_trailers(fields: &mut HeaderMap, asked: &Asked, purpose: Purpose<'_>) {
+    if asked.takes_trailers || !matches!(purpose, Purpose::Pass) {
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// One forward less (RFC 9110 §7.6.2); and `TRACE` carries no secrets any further (§9.3.8).
+fn count_down(fields: &mut HeaderMap, asked: &Asked) {
+    if !matches!(asked.method, Method::OPTIONS | Method::TRACE) {
+        return;
+    }
+    if let Some(left) = max_forwards(fields) {
+        fields.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    }
+    if asked.method == Method::TRACE {
+        for name in SENSITIVE {
+            fields.remove(name);
+        }
+    }
 }

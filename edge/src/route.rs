@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use http::{HeaderMap, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 use meridian_config::edge::{Profile, Query, Site as SiteConfig};
+use meridian_edge_rules::authority::is_authority;
 use meridian_edge_rules::policy::{Negative, Policy};
 
 use crate::counters::SiteCounters;
@@ -133,38 +134,52 @@ pub(crate) fn authority<'a>(target: &'a Uri, headers: &'a HeaderMap) -> Option<&
 /// (RFC 9112 §3.2). `CONNECT` is none of this.
 pub(crate) fn broken_target<B>(request: &Request<B>) -> Option<&'static str> {
     let path = request.uri().path();
+    if request.uri().scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Some("the target's scheme must be http or https");
+    }
     let of_server = path == "*" && *request.method() == Method::OPTIONS;
     let is_sound = path.starts_with('/') || of_server;
     (!is_sound).then_some("the target must be a path or a URL with one")
 }
 
-/// A host with its port in the one spelling that stands for all: lower case, no dot at the end.
+/// A host with its port in the one spelling that stands for all: lower case, no dot at the end, and
+/// no port where it is the default one (RFC 9110 §4.2.3).
 pub(crate) fn folded(authority: &str) -> String {
     let host = without_port(authority).unwrap_or_default();
     let port = authority.get(host.len()..).unwrap_or_default();
+    let port = if matches!(port, ":" | ":80") { "" } else { port };
     format!("{}{port}", host.trim_end_matches('.')).to_ascii_lowercase()
 }
 
-/// Which rule the host of a request breaks, if any: HTTP/1.1 demands exactly one `Host` field, and
-/// whatever says the host must be readable as one (RFC 9112 §3.2).
+/// Which rule the host of a request breaks, if any: HTTP/1.1 demands exactly one `Host` field
+/// (RFC 9112 §3.2), whatever says the host must be readable as one, and in HTTP/2 two that do must
+/// say the same (RFC 9113 §8.3.1).
 pub(crate) fn broken_host<B>(request: &Request<B>) -> Option<&'static str> {
     let mut fields = request.headers().get_all(header::HOST).iter();
-    match (fields.next(), fields.next()) {
-        (_, Some(_)) => Some("a request has one Host field, not several"),
-        (None, None) if request.version() == Version::HTTP_11 => {
-            Some("a request of HTTP/1.1 has a Host field")
-        }
-        (Some(field), None) if !is_authority(field.as_bytes()) => {
-            Some("the Host field must be a host and perhaps a port")
-        }
-        (None | Some(_), None) => None,
+    let (field, authority) = (fields.next(), request.uri().authority());
+    if fields.next().is_some() {
+        return Some("a request has one Host field, not several");
     }
-}
-
-/// Whether these bytes can be a host with or without a port. Empty is allowed: a target without
-/// an authority has an empty `Host`.
-fn is_authority(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(byte))
+    if field.is_none() && request.version() == Version::HTTP_11 {
+        return Some("a request of HTTP/1.1 has a Host field");
+    }
+    if authority.is_some_and(|authority| !is_authority(authority.as_str().as_bytes())) {
+        return Some("the authority must be a host and perhaps a port");
+    }
+    // Empty is allowed: it is what a target without an authority has.
+    if field.is_some_and(|field| !field.is_empty() && !is_authority(field.as_bytes())) {
+        return Some("the Host field must be a host and perhaps a port");
+    }
+    if request.version() != Version::HTTP_2 {
+        return None; // in HTTP/1 the target's own authority wins (RFC 9112 §3.2.2)
+    }
+    match (field.map(HeaderValue::to_str), authority) {
+        (None, None) => Some("a request of HTTP/2 names its host"),
+        (Some(Ok(field)), Some(authority)) if folded(field) != folded(authority.as_str()) => {
+            Some("the Host field and :authority must name the same host")
+        }
+        (None | Some(_), None | Some(_)) => None,
+    }
 }
 
 pub(crate) fn without_port(host: &str) -> Option<&str> {
@@ -189,7 +204,11 @@ mod tests {
             ("Shop.Example", "shop.example"),
             ("shop.example.", "shop.example"),
             ("SHOP.example.:8080", "shop.example:8080"),
-            ("[::1]:80", "[::1]:80"),
+            ("shop.example:80", "shop.example"),
+            ("shop.example.:", "shop.example"),
+            ("shop.example:800", "shop.example:800"),
+            ("[::1]:80", "[::1]"),
+            ("[2001:DB8::1]:8080", "[2001:db8::1]:8080"),
             ("", ""),
         ];
         for (authority, want) in rows {

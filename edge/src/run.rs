@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 use meridian_config::edge::{Edge as EdgeConfig, Follow};
 use meridian_config::shared::Location;
 use meridian_control_wire::Registration;
@@ -31,6 +30,7 @@ use crate::counters::EdgeCounters;
 use crate::epochs::{Epochs, Limits};
 use crate::error::RunError;
 use crate::flow::InFlight;
+use crate::hops::{OwnLoop, Via};
 use crate::line::Replica;
 use crate::metrics;
 use crate::purge::Purges;
@@ -141,8 +141,8 @@ fn build(
         rule: "must fit into a header field",
     };
     Ok(Arc::new(Edge {
-        via: HeaderValue::from_str(&format!("1.1 {name}")).map_err(bad_name)?,
-        loop_member: Edge::loop_member(&name, rand::random()),
+        via: Via::new(&name).map_err(bad_name)?,
+        own_loop: OwnLoop::new(&name, rand::random()),
         name,
         clock,
         authorities: authorities(config, listen),
@@ -170,7 +170,8 @@ fn authorities(config: &EdgeConfig, listen: SocketAddr) -> Vec<String> {
     let public = config.public_url.as_deref().and_then(|url| url.split_once("://"));
     let public = public.map(|(_scheme, rest)| route::folded(rest.trim_end_matches('/')));
     let local = listen.ip().is_loopback().then(|| format!("localhost:{}", listen.port()));
-    [Some(listen.to_string()), local, public].into_iter().flatten().collect()
+    let local = local.map(|local| route::folded(&local));
+    [Some(route::folded(&listen.to_string())), local, public].into_iter().flatten().collect()
 }
 
 fn registrar(

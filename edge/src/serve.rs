@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use meridian_edge_rules::cache_status::CacheStatus;
@@ -19,7 +19,7 @@ use meridian_edge_rules::exchange::RequestView;
 
 use crate::accept::Handler;
 use crate::access::Line;
-use crate::asked::Asked;
+use crate::asked::{Asked, Peer};
 use crate::body::Body;
 use crate::collapse::{Landing, Role, Seat, Wanted};
 use crate::connection::{Connection, Overdue};
@@ -29,6 +29,7 @@ use crate::error::FetchError;
 use crate::fetch;
 use crate::key::{CacheKey, Parts, write_key};
 use crate::outcome::Outcome;
+use crate::refuse;
 use crate::request_body::RequestBody;
 use crate::request_head::Purpose;
 use crate::respond;
@@ -105,9 +106,10 @@ thread_local! {
 
 /// Serves one request: each step below is one file, in this order.
 pub(crate) fn serve(core: &Arc<Core>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    if let Some(refusal) = refusal(&request) {
+    if let Some(refusal) = refuse::refusal(&request, &core.edge.accept) {
         return Answer::Ready(Some(refusal));
     }
+    let peer = Peer { address: peer, trusted: core.edge.trusts(peer) };
     let sites = core.edge.sites.load();
     let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
         return misdirected(core, request.method());
@@ -115,7 +117,7 @@ pub(crate) fn serve(core: &Arc<Core>, mut request: Request<Incoming>, peer: Sock
     site.languages.settle(request.headers_mut());
     if request.body().is_end_stream() {
         KEY.with_borrow_mut(|key| {
-            write_key(key, &key_parts(site, &request), &site.query);
+            write_key(key, &key_parts(site, &request, peer), &site.query);
             let found = core.edge.store.lookup(key, request.headers(), core.now());
             serve_from(core, site, request, key, found, peer)
         })
@@ -126,32 +128,13 @@ pub(crate) fn serve(core: &Arc<Core>, mut request: Request<Incoming>, peer: Sock
     }
 }
 
-/// What no site and no origin is asked about.
-fn refusal(request: &Request<Incoming>) -> Option<Response<Body>> {
-    let method = request.method();
-    if *method == Method::CONNECT {
-        let status = StatusCode::NOT_IMPLEMENTED;
-        return Some(respond::problem(method, status, "not_offered", "there are no tunnels here"));
-    }
-    if *method == Method::TRACE {
-        // It would show a client what others in between have added (RFC 9110 §9.3.8).
-        let (status, detail) = (StatusCode::METHOD_NOT_ALLOWED, "TRACE is switched off");
-        let mut response = respond::problem(method, status, "method_not_allowed", detail);
-        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        response.headers_mut().insert(header::ALLOW, allow);
-        return Some(response);
-    }
-    let rule = route::broken_host(request).or_else(|| route::broken_target(request))?;
-    Some(respond::problem(method, StatusCode::BAD_REQUEST, "bad_request", rule))
-}
-
 fn serve_from(
     core: &Arc<Core>,
     site: &Arc<Site>,
     request: Request<Incoming>,
     key: &str,
     found: Lookup<Stored>,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Answer {
     let view = RequestView { method: request.method(), headers: request.headers() };
     match decide(&view, found, &site.policy, core.now()) {
@@ -170,12 +153,12 @@ fn serve_from(
     }
 }
 
-fn key_parts<'a>(site: &'a Site, request: &'a Request<Incoming>) -> Parts<'a> {
+fn key_parts<'a>(site: &'a Site, request: &'a Request<Incoming>, peer: Peer) -> Parts<'a> {
     let uri = request.uri();
     let host = || route::authority(uri, request.headers());
     Parts {
         site: &site.name,
-        scheme: "http",
+        scheme: peer.scheme(request.headers()),
         host: if site.preserve_host { host() } else { None },
         path: uri.path(),
         query: uri.query(),
@@ -217,14 +200,16 @@ fn unsatisfiable(core: &Core, site: &Site, request: &RequestView<'_>) -> Answer 
     Answer::Ready(Some(core.counted(site, Outcome::Refused, response)))
 }
 
-/// Whether the request has come back to where it was (RFC 8586).
-fn looped(core: &Core, site: &Site, request: &Request<Incoming>) -> Option<Answer> {
-    core.edge.is_loop(request.headers()).then(|| {
+/// Whether the request is not to go on: it has come back to where it was (RFC 8586), or expects
+/// what cannot be promised.
+fn stopped(core: &Core, site: &Site, request: &Request<Incoming>) -> Option<Answer> {
+    let looped = core.edge.own_loop.closes(request.headers()).then(|| {
         let detail = "this request has passed this edge before: an origin's address leads back";
         let status = StatusCode::LOOP_DETECTED;
-        let response = respond::problem(request.method(), status, "loop_detected", detail);
-        Answer::Ready(Some(core.counted(site, Outcome::Refused, response)))
-    })
+        respond::problem(request.method(), status, "loop_detected", detail)
+    });
+    let response = looped.or_else(|| refuse::unmet_expectation(request))?;
+    Some(Answer::Ready(Some(core.counted(site, Outcome::Refused, response))))
 }
 
 /// Upstream for this client alone: neither stored nor collapsed.
@@ -233,9 +218,9 @@ fn alone(
     site: &Arc<Site>,
     request: Request<Incoming>,
     why: Fwd,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Answer {
-    if let Some(refused) = looped(core, site, &request) {
+    if let Some(refused) = stopped(core, site, &request) {
         return refused;
     }
     let limit = core.edge.accept.body_size.get();
@@ -245,7 +230,7 @@ fn alone(
     }
     let (core, site) = (Arc::clone(core), Arc::clone(site));
     let (head, body) = request.into_parts();
-    let asked = Asked::new(head.method, &head.uri, head.headers, peer);
+    let asked = Asked::new(head, peer);
     let body = RequestBody::of(body, limit);
     Answer::Later(Box::pin(async move { pass(&core, &site, &asked, body, why).await }))
 }
@@ -271,7 +256,7 @@ async fn pass(
             status.fwd_status = Some(answered.response.status());
             match effects::settle(core, site, asked, before, &answered) {
                 None => {
-                    let response = fetch::for_client(core, site, answered.response);
+                    let response = fetch::for_client(site, answered.response);
                     respond::from_upstream(response, &status)
                 }
                 Some(keep) => kept(core, asked, &keep.begin(core, site, answered), status).await,
@@ -307,14 +292,14 @@ fn together(
     key: CacheKey,
     request: Request<Incoming>,
     forward: Forward<Stored>,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Answer {
-    if let Some(refused) = looped(core, site, &request) {
+    if let Some(refused) = stopped(core, site, &request) {
         return refused;
     }
     let (core, site) = (Arc::clone(core), Arc::clone(site));
     let (head, _empty) = request.into_parts();
-    let asked = Arc::new(Asked::new(head.method, &head.uri, head.headers, peer));
+    let asked = Arc::new(Asked::new(head, peer));
     Answer::Later(Box::pin(async move { join(&core, &site, &key, &asked, forward).await }))
 }
 
@@ -397,11 +382,12 @@ fn in_background(
     site: &Arc<Site>,
     key: CacheKey,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: Peer,
 ) {
     let Ok(permit) = Arc::clone(&core.edge.background).try_acquire_owned() else { return };
-    let (head, _empty) = request.into_parts();
-    let asked = Arc::new(Asked::new(Method::GET, &head.uri, head.headers, peer));
+    let (mut head, _empty) = request.into_parts();
+    head.method = Method::GET;
+    let asked = Arc::new(Asked::new(head, peer));
     let demand = core.edge.epochs.demand(&key.place());
     let role = core.edge.collapse.join(&key, &asked.headers, &[], demand, core.now().mono);
     let Role::Leader(mut lead) = role else { return };

@@ -134,7 +134,7 @@ impl Waiter<'_> {
             return None;
         }
         let status = CacheStatus { fwd_status: Some(response.status()), ..self.status() };
-        let response = fetch::for_client(self.core, self.site, response);
+        let response = fetch::for_client(self.site, response);
         Some(self.counted(respond::from_upstream(response, &status)))
     }
 

@@ -9,6 +9,7 @@
 //! - [`collapsing`] RFC 9111 §4: one forward request for many
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
 //! - [`purging`] what purges take and leave, told by a scripted control [`replica`]
+//! - [`message`] RFC 9110 §7, §10.1.1, RFC 9112 §3, RFC 9113 §8: the message itself
 //! - [`limits`] what one client may cost
 //!
 //! The full public suite is not run yet; it comes with the completion of the rules.
@@ -17,6 +18,7 @@ mod collapsing;
 mod forwarding;
 mod invalidating;
 mod limits;
+mod message;
 mod purging;
 mod replica;
 mod selecting;

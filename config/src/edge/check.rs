@@ -159,6 +159,8 @@ impl Accept {
         // Common servers take 8KiB at least; a megabyte of head is an attack.
         let (least, most) = (ByteSize::kib(8), ByteSize::mib(1));
         within(&key("head_size"), self.head_size, least, most, found);
+        // hyper takes no target of 64KiB or more, whatever stands here.
+        within(&key("target_size"), self.target_size, ByteSize::kib(1), ByteSize::kib(63), found);
         let most = NonZeroU16::new(4_096).unwrap_or(NonZeroU16::MAX);
         within(&key("head_fields"), self.head_fields, NonZeroU16::MIN, most, found);
         time_limit(&key("head_timeout"), self.head_timeout, HumanDuration::secs(300), found);

@@ -1,8 +1,8 @@
-//! Which fields end at this node (RFC 9110 §7.6.1).
+//! Which fields end at this node (RFC 9110 §7.6.1), and which requests (§7.6.2).
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::list;
@@ -34,10 +34,31 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// `Max-Forwards` (RFC 9110 §7.6.2), where it is one number. It counts for `OPTIONS` and `TRACE`.
+pub fn max_forwards(headers: &HeaderMap) -> Option<u64> {
+    list::decimal(list::only(headers, &MAX_FORWARDS)?.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixtures::headers;
+
+    #[test]
+    fn max_forwards_is_one_number_or_nothing() {
+        let rows = [
+            ("Max-Forwards: 0", Some(0)),
+            ("Max-Forwards: 010", Some(10)),
+            ("Max-Forwards: 99999999999999999999", Some(u64::MAX)),
+            ("Max-Forwards: -1", None),
+            ("Max-Forwards: 1, 1", None),
+            ("Max-Forwards: 1\nMax-Forwards: 1", None),
+            ("X: 1", None),
+        ];
+        for (fields, want) in rows {
+            assert_eq!(max_forwards(&headers(fields)), want, "{fields}");
+        }
+    }
 
     #[test]
     fn fields_of_one_connection_end_here_and_the_others_go_on() {
