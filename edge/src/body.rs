@@ -3,6 +3,11 @@
 //! A response body is nothing, bytes that are already there, a [`Flow`](crate::flow) that is
 //! still arriving, or an upstream body passed on. Whatever it is, it keeps its connection marked
 //! as busy until it is gone ([`crate::connection::Busy`]).
+//!
+//! Trailers go on behind a body that passes through or is still arriving, where the client takes
+//! them: hyper 1.12 sends them over HTTP/1.1 if the request says `TE: trailers`, the answer is in
+//! chunks, and its `Trailer` field names them; over HTTP/2 always. What is stored has none: a
+//! response from the store has a length instead (RFC 9110 §6.5.2 lets a recipient discard them).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,6 +18,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use meridian_edge_rules::ranges::ByteRange;
+use meridian_edge_rules::trailers::remove_forbidden;
 use tokio::time::{Sleep, sleep};
 
 use crate::access::Line;
@@ -71,7 +77,7 @@ impl Body {
             Some(range) => (range.first, Some(range.last - range.first + 1)),
             None => (0, length),
         };
-        Self::of(Kind::Arriving(Arriving { reader, skip, left }))
+        Self::of(Kind::Arriving(Arriving { reader, skip, left, ended: false }))
     }
 
     /// An upstream body passed on.
@@ -160,6 +166,8 @@ struct Arriving {
     skip: u64,
     /// Bytes still wanted; `None`: all.
     left: Option<u64>,
+    /// Whether the end has been seen, and with it the trailers.
+    ended: bool,
 }
 
 impl Arriving {
@@ -168,13 +176,17 @@ impl Arriving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            if self.left == Some(0) {
+            if self.left == Some(0) || self.ended {
                 return Poll::Ready(None);
             }
             let mut chunk = match ready!(self.reader.poll_next(context)) {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
+                None => {
+                    self.ended = true;
+                    let trailers = self.reader.trailers();
+                    return Poll::Ready(trailers.map(|fields| Ok(Frame::trailers(fields))));
+                }
             };
             let over = self.skip.min(chunk.len() as u64);
             self.skip -= over;
@@ -223,7 +235,10 @@ impl HttpBody for UpstreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    remove_forbidden(trailers);
+                }
                 if let (Some(lease), Some(data)) = (&self.lease, frame.data_ref()) {
                     lease.count_bytes(data.len() as u64);
                 }

@@ -141,6 +141,8 @@ async fn ask_one(
     head.version = Version::HTTP_11; // ours, whatever the origin speaks (RFC 9110 §2.5)
     if head.headers.contains_key(header::TRANSFER_ENCODING) {
         head.headers.remove(header::CONTENT_LENGTH); // overridden (RFC 9112 §6.3)
+    } else {
+        head.headers.remove(header::TRAILER); // none can follow
     }
     remove_hop_by_hop(&mut head.headers);
     core.edge.via.add(&mut head.headers, received);
@@ -392,6 +394,7 @@ async fn bring_in(
             let body = StoredBody::compact(&chunks);
             let mut head = partial.head.clone();
             set_length(&mut head.headers, body.len());
+            head.headers.remove(header::TRAILER); // what is stored has none
             flow.hand_over(body.pieces());
             let mark = Mark::new(lead.flight.stamp(), partial.tags.clone());
             edge.store.insert(lead.key(), &Stored::new(head, surrogate, body, mark));
@@ -427,7 +430,13 @@ async fn pump(
     // When the last client left, and how much had come by then.
     let mut left = None;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        let data = match frame?.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                frame.into_trailers().into_iter().for_each(|fields| flow.set_trailers(fields));
+                continue;
+            }
+        };
         if flow.push(data) == Pushed::Spilled && !room(lead, flow).await {
             return Err(BodyError::Abandoned);
         }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use crate::error::BodyError;
 
@@ -78,6 +79,7 @@ struct State {
     accounted: u64,
     spilled: bool,
     end: Option<Result<(), BodyError>>,
+    trailers: Option<HeaderMap>,
     readers: Vec<Option<Position>>,
     live: usize,
     pump: Option<Waker>,
@@ -131,6 +133,11 @@ impl Flow {
         }
         wake(state);
         pushed
+    }
+
+    /// Sets what follows the body, before its end.
+    pub(crate) fn set_trailers(&self, trailers: HeaderMap) {
+        self.lock().trailers = Some(trailers);
     }
 
     /// Ends the body, well or not.
@@ -312,6 +319,13 @@ impl Reader {
                 Poll::Pending
             }
         }
+    }
+}
+
+impl Reader {
+    /// What follows the body, once its end has been read.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        self.flow.lock().trailers.clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The body of a request on its way upstream: nothing, the client's own, counted, or the client's
-//! own held in memory so that it can be sent more than once.
+//! own held in memory so that it can be sent more than once. Trailers go on without those that would
+//! say more than a client may: hyper 1.12 sends those that the request's `Trailer` field names,
+//! behind a body in chunks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use meridian_edge_rules::trailers::remove_forbidden;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BodyError;
@@ -101,7 +104,10 @@ impl Body for RequestBody {
             Self::Client { body, left, limit, .. } => (body, left, limit),
         };
         let next = match ready!(Pin::new(&mut *body).poll_frame(context)) {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    remove_forbidden(trailers);
+                }
                 let n = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match left.checked_sub(n) {
                     Some(less) => {

@@ -162,6 +162,7 @@ fn generalise(fields: &mut HeaderMap) {
     let codings = Codings::of(fields).token();
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
     for name in [
+        header::TRAILER,
         header::RANGE,
         header::IF_RANGE,
         header::IF_MATCH,

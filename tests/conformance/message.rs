@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::{Method, Request};
+use http_body_util::BodyExt;
 use meridian_config::units::ByteSize;
 use meridian_tests::client::Client;
 use meridian_tests::edge::EdgeProcess;
@@ -384,4 +385,61 @@ async fn heads_at_their_limits_are_taken_and_one_past_them_refused() {
         let reply = client.send(request).await.unwrap();
         assert_eq!(reply.status, status, "{target} {size} {fields}");
     }
+}
+
+/// An answer in chunks with trailers, allowed and not.
+const WITH_TRAILERS: &str = "Transfer-Encoding: chunked\r\nTrailer: X-Sum, Set-Cookie\r\n\r\n\
+     4\r\nbody\r\n0\r\nX-Sum: 7\r\nSet-Cookie: a=b\r\n\r\n";
+
+#[tokio::test]
+async fn trailers_go_to_the_clients_that_take_them_and_only_the_harmless_ones() {
+    for lifetime in ["no-store", "max-age=60"] {
+        let answer = format!("HTTP/1.1 200 OK\r\nCache-Control: {lifetime}\r\n{WITH_TRAILERS}");
+        let (address, _serving) = raw::origin(answer.into_bytes().leak()).await;
+        let unused = ScriptedOrigin::start().await;
+        let edge = EdgeProcess::start(&unused, |edge| {
+            edge.peers.insert("origin-1".parse().unwrap(), address.to_string().parse().unwrap());
+        })
+        .await;
+        let taking = "GET /1 HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
+        let text = told(&edge, taking).await;
+        let want = "\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 7\r\n\r\n";
+        assert!(text.ends_with(want), "{lifetime}: {text}");
+        let text = told(&edge, "GET /2 HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert!(text.ends_with("\r\n\r\n4\r\nbody\r\n0\r\n\r\n"), "{lifetime}: {text}");
+
+        let mut client = Client::http2(edge.url()).await.unwrap();
+        let request = Request::get("/3").body(Bytes::new()).unwrap();
+        let body = client.open(request).await.unwrap().into_body().collect().await.unwrap();
+        let trailers = body.trailers().unwrap();
+        assert_eq!(trailers.get("x-sum").unwrap(), "7", "{lifetime}");
+        assert_eq!(trailers.len(), 1, "{lifetime}: {trailers:?}");
+
+        // What comes from the store is whole at once, and says nothing of trailers.
+        let text = told(&edge, taking).await;
+        let is_stored = lifetime == "max-age=60";
+        assert_eq!(text.contains("fra-1; hit"), is_stored, "{text}");
+        if is_stored {
+            assert!(text.contains("\r\ncontent-length: 4\r\n"), "{text}");
+            assert!(!text.contains("\r\ntrailer:") && text.ends_with("\r\n\r\nbody"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_reach_the_origin_and_only_the_harmless_ones() {
+    let (address, mut heard) = raw::hearing_origin(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let unused = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&unused, |edge| {
+        edge.peers.insert("origin-1".parse().unwrap(), address.to_string().parse().unwrap());
+    })
+    .await;
+    let head = "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
+                Trailer: X-Sum, X-Forwarded-For, Host\r\n\r\n";
+    let trailers = "X-Sum: 7\r\nX-Forwarded-For: 6.6.6.6\r\nHost: evil\r\n\r\n";
+    let text = told(&edge, &format!("{head}4\r\nbody\r\n0\r\n{trailers}")).await;
+    assert_eq!(raw::status(&text), 204, "{text}");
+    let heard = heard.join_next().await.unwrap().unwrap();
+    assert!(heard.ends_with("\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 7\r\n\r\n"), "{heard}");
+    assert!(heard.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"), "{heard}");
 }

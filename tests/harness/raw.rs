@@ -78,6 +78,29 @@ pub async fn fickle_origin(answer: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
     (address, serving)
 }
 
+/// An origin that takes one request in chunks to its end, answers it with `answer`, and gives back
+/// what it heard.
+pub async fn hearing_origin(answer: &'static [u8]) -> (SocketAddr, JoinSet<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        // The last chunk, and the empty line behind the trailers.
+        let is_whole = |heard: &[u8]| {
+            let text = String::from_utf8_lossy(heard);
+            text.rsplit_once("\r\n0\r\n").is_some_and(|(_, rest)| rest.ends_with("\r\n"))
+                && text.ends_with("\r\n\r\n")
+        };
+        while !is_whole(&heard) && stream.read_buf(&mut heard).await.unwrap() > 0 {}
+        stream.write_all(answer).await.unwrap();
+        stream.shutdown().await.unwrap();
+        String::from_utf8_lossy(&heard).into_owned()
+    });
+    (address, serving)
+}
+
 /// The status of the first answer in `text`.
 pub fn status(text: &str) -> u16 {
     let line = text.lines().next().unwrap_or_default();

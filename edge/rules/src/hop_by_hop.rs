@@ -2,14 +2,15 @@
 
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::list;
 
 /// Removes the fields that are about one connection, those that `Connection` names, and those of
 /// proxy authentication, which is between a client and its proxy. What must go on (`Host`,
-/// `Content-Length`, fields this node adds) the caller sets afterwards.
+/// `Content-Length`, fields this node adds) the caller sets afterwards. `Trailer` is none of these:
+/// it goes where the trailers go (RFC 9110 §6.6.2).
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let mut named: Vec<HeaderName> = Vec::new();
     for line in headers.get_all(CONNECTION) {
@@ -21,7 +22,6 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),
         TE,
-        TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
         HeaderName::from_static("http2-settings"),
@@ -71,6 +71,6 @@ mod tests {
         );
         remove_hop_by_hop(&mut fields);
         // `close` is a connection option; a field of that name would be one of that connection.
-        assert_eq!(fields, headers("X-C: 3\nProxy-Status: kept"));
+        assert_eq!(fields, headers("X-C: 3\nTrailer: x\nProxy-Status: kept"));
     }
 }

@@ -12,7 +12,7 @@
 //! | [`validate`] | validators, preconditions, 304 (§4.3, RFC 9110 §13) |
 //! | [`ranges`] | which bytes (RFC 9110 §14) |
 //! | [`invalidate`], [`groups`] | what an unsafe request invalidates (§4.4, RFC 9875) |
-//! | [`hop_by_hop`] | which fields end at this node (RFC 9110 §7.6.1) |
+//! | [`hop_by_hop`], [`trailers`] | which fields end at this node (RFC 9110 §7.6.1, §6.5.1) |
 //! | [`authority`], [`target`] | what names a host; the one spelling of a target (RFC 3986 §6.2) |
 //! | [`forwarded`], [`cdn_loop`] | who a request came from and through (RFC 7239, RFC 8586) |
 //! | [`cache_status`] | how the outcome is told (RFC 9211) |
@@ -46,6 +46,7 @@ pub mod groups;
 pub mod invalidate;
 
 pub mod hop_by_hop;
+pub mod trailers;
 
 pub mod authority;
 pub mod target;
