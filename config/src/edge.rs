@@ -12,7 +12,7 @@ use crate::network::Network;
 use crate::places::place;
 use crate::shared::{Location, Log, Peers, Token};
 use crate::units::{
-    Address, ByteSize, Host, HumanDuration, Language, NodeName, Ratio, Region, SiteName,
+    Address, ByteSize, Host, HumanDuration, Language, NodeName, Protocol, Ratio, Region, SiteName,
     listen_address,
 };
 
@@ -118,6 +118,10 @@ pub struct Accept {
     /// Whose word is taken on where a request comes from: `X-Forwarded-*` and `Forwarded` of these
     /// are kept and added to. Default: nobody's; what clients claim is dropped.
     pub trusted_proxies: Vec<Network>,
+    /// Connections of the whole node that have become tunnels (`site.upgrade`); one more is refused.
+    pub max_tunnels: NonZeroU32,
+    /// A tunnel without a byte in either direction.
+    pub tunnel_idle_timeout: HumanDuration,
     /// Answers `TRACE` (RFC 9110 §9.3.8), and sends it on. Default: 405.
     pub trace: bool,
 }
@@ -138,6 +142,8 @@ impl Default for Accept {
             body_size: ByteSize::mib(64),  // uploads belong to the origin's own limits
             drain_timeout: HumanDuration::secs(10), // below the 30 s that orchestrators grant
             trusted_proxies: Vec::new(),   // anybody may write these fields
+            max_tunnels: some(1_024),      // each holds two connections and a place at its origin
+            tunnel_idle_timeout: HumanDuration::secs(120), // twice what browsers' pings take
             trace: false,                  // it shows what others in between have added
         }
     }
@@ -368,6 +374,14 @@ pub struct Site {
     /// and 410 and 1s for 5xx in `cdn`, none in `rfc`.
     #[serde(default)]
     pub negative: Option<BTreeMap<Statuses, HumanDuration>>,
+    /// Protocols that a client may change to over HTTP/1.1 (RFC 9110 §7.8), such as `websocket`.
+    /// Default: none; the wish is dropped, and the request goes on as HTTP.
+    #[serde(default)]
+    pub upgrade: Vec<Protocol>,
+    /// Passes interim responses (1xx) on to clients of HTTP/1.1, such as 103 with early hints.
+    /// Default: no in `cdn`, yes in `rfc`.
+    #[serde(default)]
+    pub interim_responses: Option<bool>,
     /// Lets `Surrogate-Key`, `Cache-Tag` and `Surrogate-Control` through to clients.
     #[serde(default)]
     pub expose_surrogate_fields: bool,

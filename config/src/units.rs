@@ -225,6 +225,25 @@ checked_string! {
     Language, language
 }
 
+checked_string! {
+    /// A protocol that a connection may change to (RFC 9110 §7.8), in lower case: `websocket`.
+    Protocol, protocol
+}
+
+fn protocol(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+    if text.is_empty() || text.len() > 63 || !text.bytes().all(is_token) {
+        Err("must be the name of a protocol such as \"websocket\"".to_owned())
+    } else if ["h2c", "h2", "tls"].contains(&text.as_str()) || text.starts_with("http/") {
+        // A tunnel of HTTP would pass requests by everything that an edge is for.
+        Err("must not be HTTP or TLS again: requests in such a tunnel would pass the edge unseen"
+            .to_owned())
+    } else {
+        Ok(text)
+    }
+}
+
 fn label(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -302,6 +321,7 @@ serde_as_text! {
     Address: "an address such as \"127.0.0.1:8080\" or \"origin:80\"",
     Host: "a host name such as \"shop.example\"",
     Language: "a language such as \"en\"",
+    Protocol: "a protocol such as \"websocket\"",
 }
 
 /// Reads a string by its `FromStr`.

@@ -283,6 +283,8 @@ fn full_site() -> Site {
         match_content_language: Some(true),
         languages: vec!["de-CH".parse().unwrap()],
         negative: Some([("5xx".parse().unwrap(), HumanDuration::secs(1))].into()),
+        upgrade: vec!["websocket".parse().unwrap()],
+        interim_responses: Some(true),
         expose_surrogate_fields: true,
         query: Query { keep: Some(vec!["k".to_owned()]), drop: vec!["d".to_owned()], sort: true },
     }

@@ -117,7 +117,8 @@ impl<H: Handler> Listener<H> {
                 accepted = accept(&socket, &self.permits) => match accepted {
                     Ok((stream, peer, permit)) => {
                         number += 1;
-                        tasks.spawn(self.conversation(stream, peer, permit, number, &open));
+                        let task = self.conversation(stream, peer, permit, number, &open, stop.clone());
+                        tasks.spawn(task);
                     }
                     Err(error) => absorb(&error).await,
                 },
@@ -147,6 +148,9 @@ impl<H: Handler> Listener<H> {
         };
         for connection in lock(open).values() {
             if let Some(limit) = connection.overdue(&patience, now) {
+                if limit == Overdue::Idle && connection.says_farewell() {
+                    continue;
+                }
                 self.handler.overdue(limit);
                 connection.cut.notify_one();
             }
@@ -161,6 +165,7 @@ impl<H: Handler> Listener<H> {
         permit: OwnedSemaphorePermit,
         number: u64,
         open: &Open,
+        stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         let connection = Connection::new(
             Arc::clone(&self.clock),
@@ -179,7 +184,12 @@ impl<H: Handler> Listener<H> {
             };
             tokio::select! {
                 () = connection.cut.notified() => {}
-                () = converse(stream, &limits, &connection, service) => {}
+                () = async {
+                    converse(stream, &limits, &connection, service).await;
+                    if let Some(tunnel) = connection.become_tunnel() {
+                        tunnel.run(&stop).await;
+                    }
+                } => {}
             }
             drop((entry, permit));
         }
@@ -272,7 +282,7 @@ async fn converse<H: Handler>(
             .max_headers(usize::from(limits.head_fields.get()))
             .max_header_size(limits.head_size.to_usize())
             .max_buf_size(limits.head_size.to_usize().max(64 * 1024));
-        let mut serving = pin!(builder.serve_connection(io, service));
+        let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
         tokio::select! {
             ended = serving.as_mut() => ended,
             () = connection.retire.notified() => {

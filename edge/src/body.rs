@@ -224,6 +224,11 @@ impl UpstreamBody {
         };
         Self { body, lease, between_bytes, silence: None }
     }
+
+    /// What follows a head that ends HTTP on its connection: nothing.
+    pub(crate) fn none(body: Incoming) -> Self {
+        Self { body, lease: None, between_bytes: Duration::ZERO, silence: None }
+    }
 }
 
 impl HttpBody for UpstreamBody {

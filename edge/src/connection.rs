@@ -11,16 +11,18 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use crate::clock::SharedClock;
+use crate::interim::Interim;
+use crate::tunnel::Tunnel;
 
 /// Where the sweep draws the line.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,7 @@ pub(crate) struct Patience {
 const IDLE: u64 = 0;
 const HEAD: u64 = 1;
 const SERVING: u64 = 2;
+const TUNNEL: u64 = 3;
 
 /// Requests in flight on the connections of one listener. Alone on its cache lines.
 #[derive(Debug, Default)]
@@ -65,6 +68,10 @@ pub(crate) struct Connection {
     retiring: AtomicBool,
     /// Whether bytes outside of a request may be something else than the head of one.
     is_http2: AtomicBool,
+    /// What it has to send before the answer that is being made.
+    pub(crate) interim: Interim,
+    /// What it becomes once the last answer is sent.
+    tunnel: Mutex<Option<Tunnel>>,
     /// Wakes the connection's task: it is to end in good order.
     pub(crate) retire: Notify,
     /// Wakes the connection's task: it is to end at once.
@@ -86,6 +93,8 @@ impl Connection {
             max_requests,
             retiring: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
+            interim: Interim::default(),
+            tunnel: Mutex::default(),
             retire: Notify::new(),
             cut: Notify::new(),
         })
@@ -118,10 +127,33 @@ impl Connection {
         }
     }
 
+    /// Whether an idle client is told that the connection ends (RFC 9113 §6.8), for which it has as
+    /// long again. HTTP/1 has no word for that.
+    pub(crate) fn says_farewell(&self) -> bool {
+        let says = self.is_http2.load(Ordering::Relaxed) && !self.retiring.load(Ordering::Relaxed);
+        if says {
+            self.enter(IDLE);
+            self.end_in_order();
+        }
+        says
+    }
+
     /// The protocol has been detected: it is HTTP/2.
     pub(crate) fn speaks_http2(&self) {
         self.is_http2.store(true, Ordering::Relaxed);
         self.enter(IDLE);
+    }
+
+    /// Becomes `tunnel` when the answer that came with it is sent.
+    pub(crate) fn will_become(&self, tunnel: Tunnel) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// The tunnel that it is from now on, if it is one: that one minds its own time.
+    pub(crate) fn become_tunnel(&self) -> Option<Tunnel> {
+        let tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        self.enter(TUNNEL);
+        Some(tunnel)
     }
 
     fn moved(&self) {
@@ -210,12 +242,29 @@ pub(crate) struct Watched<S> {
     socket: S,
     /// Read already.
     ahead: Bytes,
+    /// Of interim responses what the socket has not taken yet.
+    interim: Bytes,
     connection: Arc<Connection>,
 }
 
 impl<S> Watched<S> {
     pub(crate) fn new(socket: S, ahead: Bytes, connection: Arc<Connection>) -> Self {
-        Self { socket, ahead, connection }
+        Self { socket, ahead, interim: Bytes::new(), connection }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes what is begun of interim responses to its end: nothing may come in between.
+    fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            let wrote = Pin::new(&mut self.socket).poll_write(context, &self.interim);
+            self.connection.wrote(wrote.is_ready());
+            match ready!(wrote)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.interim.advance(n),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -245,6 +294,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(context))?;
         let wrote = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.connection.wrote(wrote.is_ready());
         wrote
@@ -255,6 +305,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(context))?;
         let wrote = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
         self.connection.wrote(wrote.is_ready());
         wrote
@@ -264,7 +315,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.socket.is_write_vectored()
     }
 
+    /// Whoever flushes has nothing left to write: here interim responses come in.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(context))?;
+        self.interim = self.connection.interim.take().into();
+        ready!(self.poll_interim(context))?;
         Pin::new(&mut self.socket).poll_flush(context)
     }
 

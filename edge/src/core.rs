@@ -25,6 +25,7 @@ use crate::purge::Purges;
 use crate::route::{Site, Sites, folded, without_port};
 use crate::staleness::Staleness;
 use crate::store::Store;
+use crate::tunnel::Tunnels;
 use crate::upstream::Upstream;
 
 /// Background revalidations at once; one more waits for the next request instead.
@@ -52,6 +53,7 @@ pub(crate) struct Edge {
     pub(crate) collapse: Arc<Collapse>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) background: Arc<Semaphore>,
+    pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) cache: Cache,
     pub(crate) accept: Accept,
     pub(crate) counters: EdgeCounters,

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
 use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
@@ -29,6 +31,7 @@ use crate::request_head::{Purpose, Sender, request_head, varies_by_edge};
 use crate::route::Site;
 use crate::store::{Fate, Stored, StoredBody};
 use crate::tags::labels;
+use crate::tunnel::{Far, is_to};
 use crate::upstream::Upstream;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::exchange::exchange;
@@ -112,11 +115,16 @@ async fn ask_one(
         via: &core.edge.via,
         own_loop: &core.edge.own_loop,
         preserve_host: site.preserve_host,
-        tells_host: matches!(purpose, Purpose::Pass)
+        tells_host: matches!(purpose, Purpose::Pass | Purpose::Upgrade(_))
             || (site.preserve_host && asked.told_host() == asked.authority.as_deref())
             || asked.told_host().is_some_and(|host| core.edge.knows(site, host)),
     };
-    let request = request_head(asked, body, upstream, &sender, purpose)?;
+    let mut request = request_head(asked, body, upstream, &sender, purpose)?;
+    if let Some((connection, number)) = asked.interim.clone() {
+        hyper::ext::on_informational(&mut request, move |response| {
+            connection.interim.push(number, response.status(), response.headers());
+        });
+    }
     let now = core.now().mono;
     let total = upstream.limits.total;
     let place = match deadline.bound(now, total, upstream.bulkhead.enter()).await {
@@ -130,9 +138,16 @@ async fn ask_one(
             return Err(FetchError::HttpResponseTimeout { upstream, limit });
         }
     };
-    let (response, lease) =
+    let (mut response, lease) =
         exchange(upstream, core.index, place, request, deadline, &core.tasks).await?;
+    let far = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
+        .then(|| hyper::upgrade::on(&mut response));
     let (mut head, body) = response.into_parts();
+    if let (Some(far), Purpose::Upgrade(protocol)) = (far, purpose)
+        && is_to(&head.headers, protocol)
+    {
+        return Ok(switched(core, head, body, Far::new(far, lease)));
+    }
     if head.status.is_informational() {
         let reason = "it switched protocols unasked";
         return Err(FetchError::HttpProtocolError { upstream: upstream.name.clone(), reason });
@@ -148,6 +163,20 @@ async fn ask_one(
     core.edge.via.add(&mut head.headers, received);
     let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
     Ok(Response::from_parts(head, body))
+}
+
+/// The head of a 101 for the client, with the origin's end of the tunnel.
+fn switched(core: &Core, mut head: Parts, body: Incoming, far: Far) -> Response<UpstreamBody> {
+    let protocol = head.headers.get(header::UPGRADE).cloned();
+    let received = std::mem::replace(&mut head.version, Version::HTTP_11);
+    remove_hop_by_hop(&mut head.headers);
+    core.edge.via.add(&mut head.headers, received);
+    if let Some(protocol) = protocol {
+        head.headers.insert(header::UPGRADE, protocol);
+    }
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    head.extensions.insert(far);
+    Response::from_parts(head, UpstreamBody::none(body))
 }
 
 /// The task of a collapsed fetch: asks, lands the flight, brings the body in, stores it.

@@ -8,7 +8,8 @@
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] one upstream
 //!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
 //!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`hops`] on the way up
-//! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer
+//! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer · [`interim`]
+//!   what comes before it · [`tunnel`] what is no HTTP any more
 //!
 //! Purges: [`epochs`] what they leave of what is stored, with [`scope`], [`lengths`] and [`sync`]
 //! below it · [`purge`] what they say in this edge's terms · [`tags`] of a response · [`stream`]
@@ -43,6 +44,7 @@ mod explain;
 mod fetch;
 mod flow;
 mod hops;
+mod interim;
 mod key;
 mod languages;
 mod lengths;
@@ -66,6 +68,7 @@ mod stream;
 mod sweep;
 mod sync;
 mod tags;
+mod tunnel;
 mod upkeep;
 mod upstream;
 mod waiter;

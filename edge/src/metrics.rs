@@ -130,6 +130,23 @@ impl Reader {
             "Client connections since the start. Near the count of requests: no keep-alive",
             load(&metrics.accepted),
         )?;
+        gauge(
+            encoder,
+            "edge_tunnels",
+            "Connections that have become tunnels. Near accept.max_tunnels new ones are refused",
+            None,
+            self.0.tunnels.taken(),
+        )?;
+        let mut metric = encoder.encode_descriptor(
+            "edge_tunnel",
+            "Bytes through tunnels, from clients and to them",
+            Some(&Unit::Bytes),
+            MetricType::Counter,
+        )?;
+        for (direction, count) in ["from_client", "to_client"].iter().zip(&self.0.tunnels.bytes) {
+            let labels = [("direction", *direction)];
+            ConstCounter::new(load(count)).encode(metric.encode_family(&labels)?)?;
+        }
         let mut metric = encoder.encode_descriptor(
             "edge_connections_overdue",
             "Connections cut because they exceeded a limit of [accept]. A rise of head_timeout \

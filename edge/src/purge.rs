@@ -195,6 +195,8 @@ mod tests {
                 policy: policy(&config),
                 preserve_host: config.preserve_host,
                 hosts: config.hosts.iter().map(ToString::to_string).collect(),
+                upgrade: Vec::new(),
+                interim: false,
                 expose_surrogate_fields: false,
                 query: config.query.clone(),
                 languages: SiteLanguages::default(),

@@ -83,6 +83,8 @@ pub(crate) struct Sender<'a> {
 pub(crate) enum Purpose<'a> {
     /// The client's own, conditions and ranges included.
     Pass,
+    /// The client's own, to change to this protocol.
+    Upgrade(&'a str),
     /// For the store: the whole, whatever part or condition the client named.
     Store,
     /// To validate what is stored.
@@ -108,7 +110,7 @@ pub(crate) fn request_head(
     remove_internal(&mut fields);
     join_cookies(&mut fields);
     match purpose {
-        Purpose::Pass => {}
+        Purpose::Pass | Purpose::Upgrade(_) => {}
         Purpose::Store => generalise(&mut fields),
         Purpose::Validate(validators) => {
             generalise(&mut fields);
@@ -116,7 +118,7 @@ pub(crate) fn request_head(
         }
     }
     introduce(&mut fields, asked, sender, &before);
-    take_trailers(&mut fields, asked, purpose);
+    connect(&mut fields, asked, purpose)?;
     count_down(&mut fields, asked);
     let host = match &asked.authority {
         Some(authority) if sender.preserve_host => HeaderValue::from_str(&folded(authority))
@@ -183,7 +185,7 @@ struct Before {
 impl Before {
     fn of(fields: &HeaderMap, asked: &Asked) -> Self {
         let kept = |name: &HeaderName| {
-            let lines = fields.get_all(name).iter().filter(|_| asked.peer.trusted);
+            let lines = fields.get_all(name).iter().filter(|_| asked.trusted);
             lines.cloned().collect()
         };
         Self { forwarded: kept(&FORWARDED), addresses: kept(&X_FORWARDED_FOR) }
@@ -193,7 +195,7 @@ impl Before {
 /// `Via` (RFC 9110 §7.6.3), `CDN-Loop` (RFC 8586), `Forwarded` (RFC 7239) and its forerunners.
 fn introduce(fields: &mut HeaderMap, asked: &Asked, sender: &Sender<'_>, before: &Before) {
     let told = asked.told_host().filter(|_| sender.tells_host);
-    let hop = Hop { address: asked.peer.address.ip(), proto: asked.scheme, host: told };
+    let hop = Hop { address: asked.address, proto: asked.scheme, host: told };
     // Hosts that others name in `Forwarded` are told where this edge's own would be.
     let forwarded = before.forwarded.iter().filter(|_| sender.tells_host);
     let lists = [
@@ -216,13 +218,27 @@ fn introduce(fields: &mut HeaderMap, asked: &Asked, sender: &Sender<'_>, before:
     sender.own_loop.add(fields);
 }
 
-/// Trailers are wanted where they can go on (RFC 9110 §10.1.4): by a client that takes them, and
-/// by this edge wherever the answer may be for others, so that nobody's wish shows in it.
-fn take_trailers(fields: &mut HeaderMap, asked: &Asked, purpose: Purpose<'_>) {
-    if asked.takes_trailers || !matches!(purpose, Purpose::Pass) {
+/// What is said to the next node alone. Trailers are wanted where they can go on (RFC 9110
+/// §10.1.4): by a client that takes them, and by this edge wherever the answer may be for others, so
+/// that nobody's wish shows in it.
+fn connect(fields: &mut HeaderMap, asked: &Asked, purpose: Purpose<'_>) -> Result<(), FetchError> {
+    let takes_trailers = match purpose {
+        Purpose::Upgrade(protocol) => {
+            let protocol = HeaderValue::from_str(protocol).map_err(|_invalid| {
+                FetchError::HttpRequestError { reason: "its protocol is malformed" }
+            })?;
+            fields.insert(header::UPGRADE, protocol);
+            fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            false
+        }
+        Purpose::Pass => asked.takes_trailers,
+        Purpose::Store | Purpose::Validate(_) => true,
+    };
+    if takes_trailers {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
         fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
+    Ok(())
 }
 
 /// One forward less (RFC 9110 §7.6.2); and `TRACE` carries no secrets any further (§9.3.8).

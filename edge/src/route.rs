@@ -23,6 +23,10 @@ pub(crate) struct Site {
     pub(crate) expose_surrogate_fields: bool,
     pub(crate) query: Query,
     pub(crate) languages: SiteLanguages,
+    /// Protocols that clients may change to.
+    pub(crate) upgrade: Vec<String>,
+    /// Whether interim responses go on to clients.
+    pub(crate) interim: bool,
     /// In order of preference.
     pub(crate) origins: Vec<Arc<Upstream>>,
     /// One per core.

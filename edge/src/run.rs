@@ -42,6 +42,7 @@ use crate::staleness::Staleness;
 use crate::store::Store;
 use crate::stream::Stream;
 use crate::sweep::Sweeper;
+use crate::tunnel::Tunnels;
 use crate::upkeep::upkeep;
 use crate::upstream::Upstream;
 
@@ -154,6 +155,10 @@ fn build(
         epochs,
         in_flight: InFlight::new(config.cache.in_flight.get()),
         background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
+        tunnels: Tunnels::new(
+            config.accept.max_tunnels.get(),
+            config.accept.tunnel_idle_timeout.get(),
+        ),
         cache: config.cache.clone(),
         accept: config.accept.clone(),
         counters: EdgeCounters::default(),

@@ -35,6 +35,7 @@ use crate::request_head::Purpose;
 use crate::respond;
 use crate::route::{self, Site};
 use crate::store::Stored;
+use crate::tunnel::{Far, Tunnel, wanted};
 use crate::waiter::Waiter;
 
 /// Flights that a request waits for before it goes on by itself: more would cost it its deadline.
@@ -84,9 +85,18 @@ impl Handler for Clients {
             line.answered(response.status(), outcome);
             response.map(|body| body.logged(line))
         };
-        match serve(&self.0, request, peer) {
+        match serve(&self.0, request, connection, peer) {
             Answer::Ready(response) => Answer::Ready(response.map(finish)),
-            Answer::Later(later) => Answer::Later(Box::pin(async move { finish(later.await) })),
+            Answer::Later(later) => {
+                let connection = Arc::clone(connection);
+                Answer::Later(Box::pin(async move {
+                    let mut response = connection.interim.until(later).await;
+                    if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
+                        connection.will_become(tunnel);
+                    }
+                    finish(response)
+                }))
+            }
         }
     }
 
@@ -105,16 +115,27 @@ thread_local! {
 }
 
 /// Serves one request: each step below is one file, in this order.
-pub(crate) fn serve(core: &Arc<Core>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+pub(crate) fn serve(
+    core: &Arc<Core>,
+    mut request: Request<Incoming>,
+    connection: &Arc<Connection>,
+    peer: SocketAddr,
+) -> Answer {
     if let Some(refusal) = refuse::refusal(&request, &core.edge.accept) {
         return Answer::Ready(Some(refusal));
     }
-    let peer = Peer { address: peer, trusted: core.edge.trusts(peer) };
+    let peer = Peer { address: peer, trusted: core.edge.trusts(peer), connection };
     let sites = core.edge.sites.load();
     let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
         return misdirected(core, request.method());
     };
     site.languages.settle(request.headers_mut());
+    if !site.upgrade.is_empty()
+        && let Some(protocol) = wanted(&site.upgrade, &request)
+    {
+        let protocol = protocol.to_owned();
+        return upgrade(core, site, request, protocol, peer);
+    }
     if request.body().is_end_stream() {
         KEY.with_borrow_mut(|key| {
             write_key(key, &key_parts(site, &request, peer), &site.query);
@@ -134,7 +155,7 @@ fn serve_from(
     request: Request<Incoming>,
     key: &str,
     found: Lookup<Stored>,
-    peer: Peer,
+    peer: Peer<'_>,
 ) -> Answer {
     let view = RequestView { method: request.method(), headers: request.headers() };
     match decide(&view, found, &site.policy, core.now()) {
@@ -153,7 +174,7 @@ fn serve_from(
     }
 }
 
-fn key_parts<'a>(site: &'a Site, request: &'a Request<Incoming>, peer: Peer) -> Parts<'a> {
+fn key_parts<'a>(site: &'a Site, request: &'a Request<Incoming>, peer: Peer<'_>) -> Parts<'a> {
     let uri = request.uri();
     let host = || route::authority(uri, request.headers());
     Parts {
@@ -218,7 +239,7 @@ fn alone(
     site: &Arc<Site>,
     request: Request<Incoming>,
     why: Fwd,
-    peer: Peer,
+    peer: Peer<'_>,
 ) -> Answer {
     if let Some(refused) = stopped(core, site, &request) {
         return refused;
@@ -230,9 +251,44 @@ fn alone(
     }
     let (core, site) = (Arc::clone(core), Arc::clone(site));
     let (head, body) = request.into_parts();
-    let asked = Asked::new(head, peer);
+    let asked = Asked::new(head, peer).interim(&site, peer);
     let body = RequestBody::of(body, limit);
-    Answer::Later(Box::pin(async move { pass(&core, &site, &asked, body, why).await }))
+    Answer::Later(Box::pin(
+        async move { pass(&core, &site, &asked, body, Purpose::Pass, why).await },
+    ))
+}
+
+/// Upstream for a client that wants to change to `protocol`. An origin that does not want to
+/// answers as ever.
+fn upgrade(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    mut request: Request<Incoming>,
+    protocol: String,
+    peer: Peer<'_>,
+) -> Answer {
+    if let Some(refused) = stopped(core, site, &request) {
+        return refused;
+    }
+    let Some(place) = core.edge.tunnels.place() else {
+        let (status, detail) = (StatusCode::SERVICE_UNAVAILABLE, "accept.max_tunnels are open");
+        let response = respond::problem(request.method(), status, "too_many_tunnels", detail);
+        return Answer::Ready(Some(core.counted(site, Outcome::Refused, response)));
+    };
+    let near = hyper::upgrade::on(&mut request);
+    let (core, site) = (Arc::clone(core), Arc::clone(site));
+    let (head, _empty) = request.into_parts();
+    let asked = Asked::new(head, peer);
+    Answer::Later(Box::pin(async move {
+        let purpose = Purpose::Upgrade(&protocol);
+        let mut response =
+            pass(&core, &site, &asked, RequestBody::Empty, purpose, Fwd::Bypass).await;
+        let far = response.extensions_mut().remove::<Far>();
+        if let Some(tunnel) = far.and_then(|far| far.tunnel(near, place, &core.edge.tunnels)) {
+            response.extensions_mut().insert(tunnel);
+        }
+        response
+    }))
 }
 
 /// The request's body is beyond `accept.body_size`.
@@ -246,12 +302,13 @@ async fn pass(
     site: &Arc<Site>,
     asked: &Asked,
     body: RequestBody,
+    purpose: Purpose<'_>,
     why: Fwd,
 ) -> Response<Body> {
     let mut status =
         CacheStatus { fwd: Some(why), cache: &core.edge.name, ..CacheStatus::default() };
     let before = Before::of(core, site, asked);
-    let response = match fetch::ask(core, site, asked, body, Purpose::Pass).await {
+    let response = match fetch::ask(core, site, asked, body, purpose).await {
         Ok(answered) => {
             status.fwd_status = Some(answered.response.status());
             match effects::settle(core, site, asked, before, &answered) {
@@ -292,14 +349,14 @@ fn together(
     key: CacheKey,
     request: Request<Incoming>,
     forward: Forward<Stored>,
-    peer: Peer,
+    peer: Peer<'_>,
 ) -> Answer {
     if let Some(refused) = stopped(core, site, &request) {
         return refused;
     }
     let (core, site) = (Arc::clone(core), Arc::clone(site));
     let (head, _empty) = request.into_parts();
-    let asked = Arc::new(Asked::new(head, peer));
+    let asked = Arc::new(Asked::new(head, peer).interim(&site, peer));
     Answer::Later(Box::pin(async move { join(&core, &site, &key, &asked, forward).await }))
 }
 
@@ -349,7 +406,7 @@ async fn join(
         }
         tried.push(seat.number());
     }
-    pass(core, site, asked, RequestBody::Empty, why).await
+    pass(core, site, asked, RequestBody::Empty, Purpose::Pass, why).await
 }
 
 /// Whether a client asks for a part, or conditionally.
@@ -382,7 +439,7 @@ fn in_background(
     site: &Arc<Site>,
     key: CacheKey,
     request: Request<Incoming>,
-    peer: Peer,
+    peer: Peer<'_>,
 ) {
     let Ok(permit) = Arc::clone(&core.edge.background).try_acquire_owned() else { return };
     let (mut head, _empty) = request.into_parts();

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use meridian_config::edge::site_value::site_from_json;
-use meridian_config::edge::{Edge as EdgeConfig, Site as SiteConfig};
+use meridian_config::edge::{Edge as EdgeConfig, Profile, Site as SiteConfig};
 use meridian_config::load;
 use meridian_config::violation::Violations;
 use serde_json::Value;
@@ -194,6 +194,8 @@ fn sites(
             policy: route::policy(site),
             preserve_host: site.preserve_host,
             hosts: site.hosts.iter().map(ToString::to_string).collect(),
+            interim: site.interim_responses.unwrap_or(site.profile == Profile::Rfc),
+            upgrade: site.upgrade.iter().map(ToString::to_string).collect(),
             expose_surrogate_fields: site.expose_surrogate_fields,
             query: site.query.clone(),
             languages: SiteLanguages::new(&site.languages),

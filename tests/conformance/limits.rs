@@ -234,3 +234,30 @@ async fn a_fetch_is_finished_for_readers_on_another_core() {
         assert_eq!(origin.count("/a"), 1);
     }
 }
+
+#[tokio::test]
+async fn an_idle_client_of_http2_is_told_before_its_connection_ends() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.accept.idle_timeout = HumanDuration::millis(300);
+    })
+    .await;
+    let mut stream = TcpStream::connect(authority(&edge)).await.unwrap();
+    // The preface, empty settings, and no word after that.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut said = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await.unwrap().unwrap();
+    let mut kinds = Vec::new();
+    let mut rest = said.as_slice();
+    while let Some((head, after)) = rest.split_at_checked(9) {
+        kinds.push(head[3]);
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        rest = after.get(usize::try_from(length).unwrap()..).unwrap_or_default();
+    }
+    assert!(kinds.contains(&7), "GOAWAY (RFC 9113 §6.8): {kinds:?}");
+    assert_eq!(
+        edge.metric("edge_connections_overdue_total").await,
+        1.0,
+        "it did not leave by itself"
+    );
+}

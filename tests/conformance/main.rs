@@ -10,12 +10,15 @@
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
 //! - [`purging`] what purges take and leave, told by a scripted control [`replica`]
 //! - [`message`] RFC 9110 §7, §10.1.1, RFC 9112 §3, RFC 9113 §8: the message itself
+//! - [`interim`] RFC 9110 §15.2: what comes before an answer
+//! - [`tunnel`] RFC 9110 §7.8: other protocols
 //! - [`limits`] what one client may cost
 //!
 //! The full public suite is not run yet; it comes with the completion of the rules.
 
 mod collapsing;
 mod forwarding;
+mod interim;
 mod invalidating;
 mod limits;
 mod message;
@@ -24,5 +27,6 @@ mod replica;
 mod selecting;
 mod storing;
 mod switches;
+mod tunnel;
 mod updating;
 mod validating;

@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::places::place;
 use crate::role::{Role, resolve};
-use crate::units::{ByteSize, HumanDuration, Language, NodeName, SiteName};
+use crate::units::{ByteSize, HumanDuration, Language, NodeName, Protocol, SiteName};
 use crate::violation::{Place, Violation};
 
 /// What any lifetime or staleness may be at most: a year, which HTTP has long named as the longest
@@ -166,6 +166,9 @@ impl Accept {
         time_limit(&key("head_timeout"), self.head_timeout, HumanDuration::secs(300), found);
         time_limit(&key("idle_timeout"), self.idle_timeout, HumanDuration::secs(3_600), found);
         time_limit(&key("send_timeout"), self.send_timeout, HumanDuration::secs(3_600), found);
+        within(&key("max_tunnels"), self.max_tunnels, one, count(1_000_000), found);
+        let day = HumanDuration::secs(86_400);
+        time_limit(&key("tunnel_idle_timeout"), self.tunnel_idle_timeout, day, found);
         let most = HumanDuration::secs(3_600); // an upgrade that waits longer is stuck
         within(&key("drain_timeout"), self.drain_timeout, HumanDuration::millis(0), most, found);
     }
@@ -279,6 +282,7 @@ impl Site {
             let rule = format!("must name at most {MOST_LANGUAGES} languages");
             found.push(here.breaks(&self.languages, rule));
         }
+        unique(&at.key("upgrade"), None, self.upgrade.iter().map(Protocol::as_str), found);
         self.query.check(&at.key("query"), found);
     }
 }

@@ -156,7 +156,7 @@ async fn connect(
         .await
         .map_err(|source| FetchError::ConnectionTerminated { upstream: name(), source })?;
     tasks.spawn(async move {
-        if let Err(error) = driver.await {
+        if let Err(error) = driver.with_upgrades().await {
             tracing::debug!(%error, "an upstream connection ended early");
         }
     });

@@ -22,6 +22,7 @@ pub(crate) fn again(request: &Request<RequestBody>) -> Option<Request<RequestBod
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();
     *again.headers_mut() = request.headers().clone();
+    *again.extensions_mut() = request.extensions().clone(); // who hears of interim responses
     Some(again)
 }
 
