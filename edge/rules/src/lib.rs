@@ -11,6 +11,7 @@
 //! | [`vary`], [`language`] | which of several stored responses (§4.1) |
 //! | [`validate`] | validators, preconditions, 304 (§4.3, RFC 9110 §13) |
 //! | [`ranges`] | which bytes (RFC 9110 §14) |
+//! | [`partial`] | parts of a representation, and which may be combined (§3.4) |
 //! | [`invalidate`], [`groups`] | what an unsafe request invalidates (§4.4, RFC 9875) |
 //! | [`hop_by_hop`], [`trailers`] | which fields end at this node (RFC 9110 §7.6.1, §6.5.1) |
 //! | [`authority`], [`target`] | what names a host; the one spelling of a target (RFC 3986 §6.2) |
@@ -40,6 +41,7 @@ pub mod vary;
 
 pub mod validate;
 
+pub mod partial;
 pub mod ranges;
 
 pub mod groups;
@@ -68,3 +70,5 @@ mod structured;
 mod fixtures;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod partial_laws;

@@ -7,6 +7,8 @@
 //! - What is malformed, of another unit, conditional on another representation, or too many is
 //!   answered with the whole (RFC 9110 §14.2).
 
+use std::fmt;
+
 use http::Method;
 use http::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 
@@ -105,10 +107,30 @@ fn if_range(request: &HeaderMap, validators: &Validators) -> bool {
 
 /// One member of a byte range set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spec {
+pub enum Spec {
+    /// From a position to the end.
     From(u64),
+    /// Between two positions, both included, the first not behind the last.
     Between(u64, u64),
+    /// So many at the end.
     Suffix(u64),
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::From(first) => write!(f, "{first}-"),
+            Self::Between(first, last) => write!(f, "{first}-{last}"),
+            Self::Suffix(length) => write!(f, "-{length}"),
+        }
+    }
+}
+
+/// The ranges that a GET asks for, before anything is known of the representation; empty if it
+/// asks for the whole, or for what is answered with the whole in any case.
+pub fn asked(request: &HeaderMap, max_ranges: usize) -> Vec<Spec> {
+    let line = list::only(request, &RANGE);
+    line.and_then(|line| specs(line.as_bytes(), max_ranges)).unwrap_or_default()
 }
 
 /// The range set; `None` if the unit is not bytes, or it is malformed, empty or too long.
@@ -142,7 +164,7 @@ fn spec(text: &[u8]) -> Option<Spec> {
 
 impl Spec {
     /// The bytes of it that there are; `None` if it is not satisfiable (RFC 9110 §14.1.2).
-    fn of(self, complete_length: u64) -> Option<ByteRange> {
+    pub fn of(self, complete_length: u64) -> Option<ByteRange> {
         let end = complete_length.checked_sub(1)?;
         let range = match self {
             Self::From(first) => ByteRange { first, last: end },
@@ -265,7 +287,7 @@ mod tests {
         Ranges::Several(ranges.iter().map(|&(first, last)| ByteRange { first, last }).collect())
     }
 
-    fn asked(request: &str, length: u64) -> Ranges {
+    fn answered(request: &str, length: u64) -> Ranges {
         ranges(&Method::GET, &headers(request), &Validators::default(), length, 8)
     }
 
@@ -293,7 +315,7 @@ mod tests {
             ("bytes=0-1, 2000-, 500-501", some(&[(0, 1), (500, 501)])),
         ];
         for (range, want) in rows {
-            assert_eq!(asked(&format!("Range: {range}"), 1000), want, "{range:?}");
+            assert_eq!(answered(&format!("Range: {range}"), 1000), want, "{range:?}");
         }
     }
 
@@ -317,21 +339,21 @@ mod tests {
             "",
             "bytes=1-2\nRange: bytes=3-4",
         ] {
-            assert_eq!(asked(&format!("Range: {range}"), 1000), Ranges::Whole, "{range:?}");
+            assert_eq!(answered(&format!("Range: {range}"), 1000), Ranges::Whole, "{range:?}");
         }
         let range = headers("Range: bytes=1-2");
         for method in [Method::HEAD, Method::POST] {
             let answer = ranges(&method, &range, &Validators::default(), 1000, 8);
             assert_eq!(answer, Ranges::Whole, "{method}"); // RFC 9110 §14.2
         }
-        assert_eq!(asked("", 1000), Ranges::Whole);
+        assert_eq!(answered("", 1000), Ranges::Whole);
     }
 
     #[test]
     fn of_nothing_only_a_suffix_is_satisfiable() {
-        assert_eq!(asked("Range: bytes=0-", 0), Ranges::Unsatisfiable);
-        assert_eq!(asked("Range: bytes=-0", 0), Ranges::Unsatisfiable);
-        assert_eq!(asked("Range: bytes=-5", 0), Ranges::Whole);
+        assert_eq!(answered("Range: bytes=0-", 0), Ranges::Unsatisfiable);
+        assert_eq!(answered("Range: bytes=-0", 0), Ranges::Unsatisfiable);
+        assert_eq!(answered("Range: bytes=-5", 0), Ranges::Whole);
     }
 
     #[test]
@@ -347,11 +369,11 @@ mod tests {
             ("bytes=0-, 0-, 0-, 0-, 0-", Ranges::Whole),
         ];
         for (range, want) in rows {
-            assert_eq!(asked(&format!("Range: {range}"), 1000), want, "{range:?}");
+            assert_eq!(answered(&format!("Range: {range}"), 1000), want, "{range:?}");
         }
         let spread = |count: u64| {
             let specs = (0..count).map(|at| format!("{0}-{0}", at * 100)).collect::<Vec<_>>();
-            asked(&format!("Range: bytes={}", specs.join(",")), 10_000)
+            answered(&format!("Range: bytes={}", specs.join(",")), 10_000)
         };
         assert!(matches!(spread(8), Ranges::Several(ranges) if ranges.len() == 8));
         assert_eq!(spread(9), Ranges::Whole);
