@@ -161,6 +161,8 @@ pub struct Cache {
     pub in_flight: ByteSize,
     /// Stored variants of one URL; the oldest goes first.
     pub max_variants: NonZeroU16,
+    /// Parts of one response that are stored without the whole; the smallest goes first.
+    pub max_parts: NonZeroU16,
     /// A body whose last client has left is still fetched to its end, and stored, if no more than
     /// this of it is missing; else the fetch is given up.
     pub finish_abandoned: ByteSize,
@@ -173,6 +175,7 @@ impl Default for Cache {
             max_body: ByteSize::mib(64),  // a quarter of the capacity
             in_flight: ByteSize::mib(128), // half of the capacity
             max_variants: NonZeroU16::new(32).unwrap_or(NonZeroU16::MIN), // encodings by languages
+            max_parts: NonZeroU16::new(16).unwrap_or(NonZeroU16::MIN), // head, index, some seeks
             finish_abandoned: ByteSize::mib(16), // seconds of a common line
         }
     }
@@ -382,12 +385,46 @@ pub struct Site {
     /// Default: no in `cdn`, yes in `rfc`.
     #[serde(default)]
     pub interim_responses: Option<bool>,
+    /// What a client's `Range` makes the edge fetch of what is not stored. Default: `whole` in
+    /// `cdn`, `pass` in `rfc`.
+    #[serde(default)]
+    pub range_fill: Option<RangeFill>,
+    /// The size of a slice, where `range_fill` is `slices`. Default 1MiB.
+    #[serde(default = "default_slice_size")]
+    pub slice_size: ByteSize,
+    /// A range that begins further than this beyond what has arrived is fetched by itself, where
+    /// `range_fill` is `whole`. Default 4MiB.
+    #[serde(default = "default_range_skip")]
+    pub range_skip: ByteSize,
+    /// Stores what came of a 206 with less content than its `Content-Range` says. Default: no in
+    /// `cdn`, yes in `rfc`.
+    #[serde(default)]
+    pub store_short_parts: Option<bool>,
     /// Lets `Surrogate-Key`, `Cache-Tag` and `Surrogate-Control` through to clients.
     #[serde(default)]
     pub expose_surrogate_fields: bool,
     /// The query string within the key.
     #[serde(default)]
     pub query: Query,
+}
+
+fn default_slice_size() -> ByteSize {
+    ByteSize::mib(1) // a round trip's worth of a fast line; a 10 GB film has 10,000 of them
+}
+fn default_range_skip() -> ByteSize {
+    ByteSize::mib(4) // what a fast origin sends within the time of a second request
+}
+
+/// What a client's `Range` makes the edge fetch of what is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RangeFill {
+    /// All of it: the client reads its part while it arrives.
+    Whole,
+    /// Every slice that the part touches, also for clients that want all of it.
+    Slices,
+    /// That part and no more; parts are stored, and combined where validators allow it.
+    Pass,
 }
 
 /// Which defaults a site has.

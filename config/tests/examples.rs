@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
-use meridian_config::edge::{Accept, Cache, Edge, Follow, Profile, Purge, Query, Site, Upstream};
+use meridian_config::edge::{
+    Accept, Cache, Edge, Follow, Profile, Purge, Query, RangeFill, Site, Upstream,
+};
 use meridian_config::load::{load, load_any, parse};
 use meridian_config::origin::{Content, Origin, Rule};
 use meridian_config::role::Role;
@@ -285,6 +287,10 @@ fn full_site() -> Site {
         negative: Some([("5xx".parse().unwrap(), HumanDuration::secs(1))].into()),
         upgrade: vec!["websocket".parse().unwrap()],
         interim_responses: Some(true),
+        range_fill: Some(RangeFill::Slices),
+        slice_size: ByteSize::mib(2),
+        range_skip: ByteSize::mib(2),
+        store_short_parts: Some(true),
         expose_surrogate_fields: true,
         query: Query { keep: Some(vec!["k".to_owned()]), drop: vec!["d".to_owned()], sort: true },
     }

@@ -1,7 +1,7 @@
 //! What the edge sends to clients, and what it takes from them.
 //!
 //! A response body is nothing, bytes that are already there, a [`Flow`](crate::flow) that is
-//! still arriving, or an upstream body passed on. Whatever it is, it keeps its connection marked
+//! still arriving, [`Segments`] of either kind, or an upstream body passed on. Whatever it is, it keeps its connection marked
 //! as busy until it is gone ([`crate::connection::Busy`]).
 //!
 //! Trailers go on behind a body that passes through or is still arriving, where the client takes
@@ -10,6 +10,7 @@
 //! response from the store has a length instead (RFC 9110 §6.5.2 lets a recipient discard them).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -43,7 +44,23 @@ enum Kind {
     Whole(Bytes),
     Pieces { left: u64, pieces: VecDeque<Bytes> },
     Arriving(Arriving),
+    Assembled { left: u64, now: Box<Kind>, rest: Box<dyn Segments> },
     Upstream(Box<UpstreamBody>),
+}
+
+/// Parts of a body, each of which is known when the one before it has been sent.
+pub(crate) trait Segments: fmt::Debug + Send {
+    /// The next of them, the end, or why there is no next one.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Segment, BodyError>>>;
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) enum Segment {
+    /// It is there.
+    There(VecDeque<Bytes>),
+    /// It is this range of what arrives.
+    Arriving(Reader, ByteRange),
 }
 
 impl Body {
@@ -78,6 +95,11 @@ impl Body {
             None => (0, length),
         };
         Self::of(Kind::Arriving(Arriving { reader, skip, left, ended: false }))
+    }
+
+    /// A body of `length` bytes in segments.
+    pub(crate) fn assembled(length: u64, rest: Box<dyn Segments>) -> Self {
+        Self::of(Kind::Assembled { left: length, now: Box::new(Kind::Empty), rest })
     }
 
     /// An upstream body passed on.
@@ -119,6 +141,7 @@ impl HttpBody for Body {
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::Pieces { left, .. } => *left == 0,
             Kind::Arriving(arriving) => arriving.left == Some(0),
+            Kind::Assembled { left, .. } => *left == 0,
             Kind::Upstream(body) => body.is_end_stream(),
         }
     }
@@ -127,7 +150,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
+            Kind::Pieces { left, .. } | Kind::Assembled { left, .. } => SizeHint::with_exact(*left),
             Kind::Arriving(arriving) => {
                 arriving.left.map_or_else(SizeHint::new, SizeHint::with_exact)
             }
@@ -153,9 +176,38 @@ impl Kind {
                 Ok(Frame::data(piece))
             })),
             Self::Arriving(arriving) => arriving.poll_frame(context),
+            Self::Assembled { left, now, rest } => poll_assembled(left, now, &mut **rest, context),
             Self::Upstream(body) => Pin::new(body.as_mut()).poll_frame(context),
         }
     }
+}
+
+fn poll_assembled(
+    left: &mut u64,
+    now: &mut Kind,
+    rest: &mut dyn Segments,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    while *left > 0 {
+        if let Some(frame) = ready!(now.poll_frame(context)) {
+            if frame.as_ref().is_ok_and(Frame::is_trailers) {
+                continue; // of one segment, not of the whole
+            }
+            let sent = frame.as_ref().ok().and_then(|frame| frame.data_ref()).map_or(0, Bytes::len);
+            *left = left.saturating_sub(sent as u64);
+            return Poll::Ready(Some(frame));
+        }
+        *now = match ready!(rest.poll_next(context)) {
+            Some(Ok(Segment::There(pieces))) => Body::pieces(pieces).kind,
+            Some(Ok(Segment::Arriving(reader, range))) => {
+                Body::arriving(reader, None, Some(range)).kind
+            }
+            // Ended early: what was announced is not there.
+            None => return Poll::Ready(Some(Err(BodyError::Incomplete))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+        };
+    }
+    Poll::Ready(None)
 }
 
 /// A reader of a flow, cut to one range.

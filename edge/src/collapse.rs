@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use http::{HeaderMap, Response, StatusCode};
+use meridian_edge_rules::partial::ContentRange;
 use meridian_edge_rules::stored::StoredHead;
 use tokio::sync::{Notify, watch};
 
@@ -46,8 +47,10 @@ pub(crate) struct Partial {
     pub(crate) head: StoredHead,
     pub(crate) tags: Tags,
     pub(crate) flow: Arc<Flow>,
-    /// Its length, where the origin told.
+    /// How much is arriving, where the origin told.
     pub(crate) length: Option<u64>,
+    /// Which part that is, if it is not the whole that `head` is about.
+    pub(crate) part: Option<ContentRange>,
 }
 
 /// What a fetch came to.
@@ -59,6 +62,8 @@ pub(crate) enum Landing {
     Validated(Stored),
     /// No fetch was needed: somebody else had stored it by then. Who waits looks into the store.
     Stored,
+    /// The origin has another representation than the one of which a part was asked for.
+    Changed,
     /// A response for the leader alone.
     Private,
     /// The upstream answered with a server error: the leader has the answer, the others share
@@ -139,6 +144,7 @@ impl Flight {
             Some(
                 Landing::Validated(_)
                 | Landing::Stored
+                | Landing::Changed
                 | Landing::Private
                 | Landing::Refused { .. }
                 | Landing::Failed(_),
@@ -330,6 +336,24 @@ impl Collapse {
         }
         drop(shard);
         self.flights.fetch_sub(1, Relaxed);
+    }
+
+    /// What is arriving for `key` that `request` may read, if anything is.
+    pub(crate) fn arriving(&self, key: &CacheKey, request: &HeaderMap) -> Option<Arc<Partial>> {
+        let shard = self.shard(key);
+        let mut flights = shard.flights.get(key)?.iter().filter(|flight| flight.suits(request));
+        flights.find_map(|flight| match &*flight.landing.borrow() {
+            Some(Landing::Shared(partial)) => Some(Arc::clone(partial)),
+            None
+            | Some(
+                Landing::Validated(_)
+                | Landing::Stored
+                | Landing::Changed
+                | Landing::Private
+                | Landing::Refused { .. }
+                | Landing::Failed(_),
+            ) => None,
+        })
     }
 
     /// Remembers that answers under `key` may not be shared.

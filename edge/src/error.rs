@@ -132,6 +132,9 @@ pub enum BodyError {
     /// The client ended its request body early.
     #[error("the client broke off its request")]
     ClientGone,
+    /// The origin has another representation now than the one that was being sent.
+    #[error("the representation changed while it was sent")]
+    Changed,
     /// Nobody wanted the rest.
     #[error("nobody wanted the rest")]
     Abandoned,

@@ -16,9 +16,12 @@ use serde_json::json;
 use crate::core::Edge;
 use crate::epochs::{Newest, Standing};
 use crate::key::{CacheKey, Parts, place, write_key};
+use crate::respond::suffices;
+use crate::reuse::missing;
 use crate::route::{self, Site};
 use crate::scope::{Group, Place, Selector};
 use crate::store::Stored;
+use crate::stored_body::StoredBody;
 use crate::tags::tags;
 
 /// What is asked.
@@ -53,6 +56,14 @@ pub(crate) struct Explanation {
 struct Variant {
     status: u16,
     body_bytes: u64,
+    /// Of these, what is held here: less, if only parts are, and none, if slices are stored.
+    held_bytes: u64,
+    /// Which parts, where it is not the whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<String>,
+    /// The size of its slices, which are stored by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slice_bytes: Option<u64>,
     memory_bytes: u32,
     /// Whether this request selects it.
     selected: bool,
@@ -187,6 +198,12 @@ fn next(edge: &Edge, site: &Site, key: &str, question: &Question, now: Now) -> N
         stale_may_stand_in: forward.is_some_and(|forward| forward.stale.is_some()),
     };
     match decide(&request, found, &site.policy, now) {
+        Decision::Serve { stored, .. }
+            if !suffices(&request, &stored)
+                && !matches!(stored.body(), StoredBody::Sliced { .. }) =>
+        {
+            forwarded("forward", Some(&missing(None)), false)
+        }
         Decision::Serve { revalidate, .. } => {
             forwarded("hit", revalidate.as_ref(), revalidate.is_some())
         }
@@ -205,6 +222,17 @@ fn variant(edge: &Edge, key: &str, stored: &Stored, question: &Question, now: No
     Variant {
         status: head.status.as_u16(),
         body_bytes: stored.body().len(),
+        held_bytes: stored.body().held(),
+        parts: match stored.body() {
+            StoredBody::Parts(parts) => {
+                parts.ranges().map(|range| format!("{}-{}", range.first, range.last)).collect()
+            }
+            StoredBody::One(_) | StoredBody::Many { .. } | StoredBody::Sliced { .. } => Vec::new(),
+        },
+        slice_bytes: match stored.body() {
+            StoredBody::Sliced { size, .. } => Some(*size),
+            StoredBody::One(_) | StoredBody::Many { .. } | StoredBody::Parts(_) => None,
+        },
         memory_bytes: stored.weight(),
         selected: head.vary.matches(&question.headers),
         vary: field("vary").unwrap_or_default(),

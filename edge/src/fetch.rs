@@ -29,7 +29,8 @@ use crate::key::CacheKey;
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, Sender, request_head, varies_by_edge};
 use crate::route::Site;
-use crate::store::{Fate, Stored, StoredBody};
+use crate::store::{Fate, Stored};
+use crate::stored_body::StoredBody;
 use crate::tags::labels;
 use crate::tunnel::{Far, is_to};
 use crate::upstream::Upstream;
@@ -98,6 +99,7 @@ async fn gathered(
         BodyError::Incomplete
         | BodyError::Stalled(_)
         | BodyError::ClientGone
+        | BodyError::Changed
         | BodyError::Abandoned => FetchError::HttpRequestError { reason: "its body broke off" },
     })
 }
@@ -190,7 +192,7 @@ pub(crate) async fn lead(
     // The flight took its stamp when it began. What a hard purge took since the lookup is no base
     // of a condition: an answer that it has not changed would bring it back.
     let sent = core.now();
-    let mut validate = forward.validate.filter(|stored| {
+    let mut validate = forward.validate.clone().filter(|stored| {
         let standing = core.edge.store.standing(lead.key().as_str(), stored);
         asked.method == http::Method::GET && standing != Standing::Purged
     });
@@ -211,11 +213,37 @@ pub(crate) async fn lead(
         Err(error) => return lead.flight.land(Landing::Failed(Arc::new(error))),
     };
     let times = Exchange { sent, received: core.now() };
+    let key = lead.key().clone();
+    let hold = Hold { lead: &lead, key: &key, forward: &forward, validate: validate.as_ref() };
+    settle(&core, &site, &asked, hold, answered, &times).await;
+}
+
+/// What a leader has in hand when the head of the answer is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Hold<'a> {
+    pub(crate) lead: &'a Lead,
+    /// What the answer is stored under.
+    pub(crate) key: &'a CacheKey,
+    pub(crate) forward: &'a Forward<Stored>,
+    /// Whose validators went along.
+    pub(crate) validate: Option<&'a Stored>,
+}
+
+/// Judges an answer that is no part of a representation, lands the flight, and brings it in.
+pub(crate) async fn settle(
+    core: &Core,
+    site: &Site,
+    asked: &Asked,
+    hold: Hold<'_>,
+    answered: Answered,
+    times: &Exchange,
+) {
+    let Hold { lead, key, forward, validate } = hold;
     let Answered { response, upstream } = answered;
     let (head, body) = response.into_parts();
 
     if head.status == StatusCode::NOT_MODIFIED {
-        let Some(stored) = &validate else {
+        let Some(stored) = validate else {
             let (upstream, reason) = (upstream.name.clone(), "304 to a request without conditions");
             let error = FetchError::HttpProtocolError { upstream, reason };
             return lead.flight.land(Landing::Failed(Arc::new(error)));
@@ -223,17 +251,17 @@ pub(crate) async fn lead(
         let update = Update {
             request: &asked.headers,
             response: &head.headers,
-            times: &times,
+            times,
             stamp: lead.flight.stamp(),
         };
-        let stored = validated(&core, &site, lead.key(), stored, &update);
+        let stored = validated(core, site, key, stored, &update);
         return lead.flight.land(Landing::Validated(stored));
     }
     let refuse = head.status.is_server_error() && forward.stale.is_some();
     let request = RequestView { method: &asked.method, headers: &asked.headers };
     let view = ResponseView { status: head.status, headers: &head.headers };
-    let storable = match StoredHead::of(&request, &view, &site.policy, &times) {
-        Ok(stored) if !refuse && fits(&core, &body) && !varies_by_edge(&head.headers) => stored,
+    let storable = match StoredHead::of(&request, &view, &site.policy, times) {
+        Ok(stored) if !refuse && fits(core, &body) && !varies_by_edge(&head.headers) => stored,
         Ok(_) | Err(_) => {
             let status = head.status;
             lead.flight.leave(Response::from_parts(head, body));
@@ -241,14 +269,13 @@ pub(crate) async fn lead(
                 let upstream = Arc::from(upstream.name.as_str());
                 lead.flight.land(Landing::Refused { upstream, status });
             } else {
-                core.edge.collapse.keep_apart(lead.key(), times.received.mono);
+                core.edge.collapse.keep_apart(key, times.received.mono);
                 lead.flight.land(Landing::Private);
             };
         }
     };
-    let leftover =
-        Leftover { bytes: core.edge.cache.finish_abandoned.get(), time: upstream.limits.total };
-    bring_in(&core, &site, &lead, storable, body, &times, leftover).await;
+    let leftover = Leftover::of(core, &upstream);
+    bring_in(core, site, (lead, key), storable, body, times, leftover).await;
 }
 
 /// Whether a body of the length that was announced may be kept.
@@ -338,19 +365,17 @@ pub(crate) fn keep(
 ) -> Seat {
     let seat = lead.seat();
     let (core_, site_) = (Arc::clone(core), Arc::clone(site));
-    let leftover = Leftover {
-        bytes: core.edge.cache.finish_abandoned.get(),
-        time: answered.upstream.limits.total,
-    };
+    let leftover = Leftover::of(core, &answered.upstream);
     drop(core.tasks.spawn(async move {
         let body = answered.response.into_body();
-        bring_in(&core_, &site_, &lead, head, body, &times, leftover).await;
+        let key = lead.key().clone();
+        bring_in(&core_, &site_, (&lead, &key), head, body, &times, leftover).await;
     }));
     seat
 }
 
 /// Makes a head fit to be sent to any client, and returns what is not for clients.
-fn prepare(site: &Site, head: &mut StoredHead, times: &Exchange) -> HeaderMap {
+pub(crate) fn prepare(site: &Site, head: &mut StoredHead, times: &Exchange) -> HeaderMap {
     let mut surrogate = HeaderMap::new();
     for name in SURROGATE {
         let Ok(name) = header::HeaderName::from_bytes(name.as_bytes()) else { continue };
@@ -384,24 +409,30 @@ pub(crate) fn for_client(
     response
 }
 
-fn set_length(fields: &mut HeaderMap, length: u64) {
+pub(crate) fn set_length(fields: &mut HeaderMap, length: u64) {
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
 }
 
 /// How much of a body is still brought in for the store alone, once the last client has left.
 #[derive(Debug, Clone, Copy)]
-struct Leftover {
+pub(crate) struct Leftover {
     /// `cache.finish_abandoned`.
     bytes: u64,
     /// As long as an answer may take to begin.
     time: Duration,
 }
 
+impl Leftover {
+    pub(crate) fn of(core: &Core, upstream: &Upstream) -> Self {
+        Self { bytes: core.edge.cache.finish_abandoned.get(), time: upstream.limits.total }
+    }
+}
+
 /// Brings the body in while others read it, and stores it when it is whole.
-async fn bring_in(
+pub(crate) async fn bring_in(
     core: &Core,
     site: &Site,
-    lead: &Lead,
+    (lead, key): (&Lead, &CacheKey),
     mut head: StoredHead,
     body: UpstreamBody,
     times: &Exchange,
@@ -412,35 +443,35 @@ async fn bring_in(
     let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
     let _ending = Ending(&flow);
     let length = body.size_hint().exact();
-    let tags = labels(&edge.epochs, &lead.key().place(), &surrogate, &head.headers);
-    let partial = Arc::new(Partial { head, tags, flow: Arc::clone(&flow), length });
-    edge.collapse.bring_together(lead.key());
+    let tags = labels(&edge.epochs, &key.place(), &surrogate, &head.headers);
+    let partial = Arc::new(Partial { head, tags, flow: Arc::clone(&flow), length, part: None });
+    edge.collapse.bring_together(key);
     lead.flight.land(Landing::Shared(Arc::clone(&partial)));
 
     let ended = pump(core, lead, body, &flow, length, leftover).await;
     match (ended, flow.whole()) {
         (Ok(()), Some(chunks)) => {
-            let body = StoredBody::compact(&chunks);
+            let body = StoredBody::compact(&chunks).await;
             let mut head = partial.head.clone();
             set_length(&mut head.headers, body.len());
             head.headers.remove(header::TRAILER); // what is stored has none
             flow.hand_over(body.pieces());
             let mark = Mark::new(lead.flight.stamp(), partial.tags.clone());
-            edge.store.insert(lead.key(), &Stored::new(head, surrogate, body, mark));
+            edge.store.insert(key, &Stored::new(head, surrogate, body, mark));
         }
         // Too large, and so it will be for whoever asks next; want of room passes.
         (Ok(()), None) if flow.received() > edge.cache.max_body.get() => {
-            edge.collapse.keep_apart(lead.key(), core.now().mono);
+            edge.collapse.keep_apart(key, core.now().mono);
         }
         (Ok(()), None) => {}
-        (Err(error), _) => debug!(%error, key = %lead.key(), "a body did not arrive whole"),
+        (Err(error), _) => debug!(%error, %key, "a body did not arrive whole"),
     }
     // Only now do the readers see the end: who asks again after it finds the response stored.
     flow.end(ended);
 }
 
 /// Ends a flow whose task is gone before it could: readers must not wait for ever.
-struct Ending<'a>(&'a Flow);
+pub(crate) struct Ending<'a>(pub(crate) &'a Flow);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
@@ -448,7 +479,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-async fn pump(
+pub(crate) async fn pump(
     core: &Core,
     lead: &Lead,
     mut body: UpstreamBody,

@@ -220,6 +220,14 @@ impl Flow {
         self.lock().received
     }
 
+    /// Whether so many bytes were received, and not fewer or more.
+    ///
+    /// # Errors
+    /// When the body had another length than it was said to have.
+    pub(crate) fn is_of(&self, length: u64) -> Result<(), BodyError> {
+        if self.received() == length { Ok(()) } else { Err(BodyError::Incomplete) }
+    }
+
     /// A reader from the first byte; `None` if the first byte is gone, or the rest will not come
     /// because nobody wanted it.
     pub(crate) fn read(self: &Arc<Self>) -> Option<Reader> {

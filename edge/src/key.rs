@@ -17,6 +17,9 @@ use percent_encoding::percent_decode_str;
 use crate::route::folded;
 use crate::scope::Place;
 
+/// Between a key and the name of what belongs to what has it. No target contains it.
+const WITHIN: char = '\n';
+
 /// A key. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey(Arc<str>);
@@ -24,6 +27,11 @@ pub(crate) struct CacheKey(Arc<str>);
 impl CacheKey {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The key of something that belongs to what has this key, and is stored at the same place.
+    pub(crate) fn within(&self, name: impl fmt::Display) -> Self {
+        Self(Arc::from(format!("{}{WITHIN}{name}", self.0)))
     }
 
     /// Where what has this key is stored.
@@ -34,6 +42,7 @@ impl CacheKey {
 
 /// Where what has the key `key` is stored. The scheme is no part of it: a purge means both.
 pub(crate) fn place(key: &str) -> Place<'_> {
+    let key = key.split(WITHIN).next().unwrap_or_default();
     let mut parts = key.splitn(4, ' ');
     let mut next = || parts.next().unwrap_or_default();
     let (site, _scheme, host, target) = (next(), next(), next(), next());
@@ -166,6 +175,15 @@ mod tests {
             let rules = Query::default();
             assert_eq!(key(one, None, &rules) == key(other, None, &rules), same, "{one} {other}");
         }
+    }
+
+    #[test]
+    fn what_belongs_to_a_key_is_stored_at_its_place() {
+        let key = CacheKey::from("s http h.example /a?b");
+        let slice = key.within(format_args!("{}.{}", 1024, 7));
+        assert_eq!(slice.place(), key.place());
+        assert_ne!(slice, key);
+        assert_eq!(slice.as_str(), "s http h.example /a?b\n1024.7");
     }
 
     #[test]

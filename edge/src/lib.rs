@@ -8,6 +8,8 @@
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] one upstream
 //!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
 //!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`hops`] on the way up
+//! - [`ranged`] less than the whole, by its [`course`]: [`parts`] by themselves, [`slices`] and
+//!   [`slice_fetch`] · [`stored_body`] what is held of a response · [`reuse`] from the store
 //! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer · [`interim`]
 //!   what comes before it · [`tunnel`] what is no HTTP any more
 //!
@@ -35,6 +37,7 @@ mod collapse;
 mod connection;
 mod core;
 mod counters;
+mod course;
 mod effects;
 pub mod epochs;
 #[cfg(test)]
@@ -51,19 +54,25 @@ mod lengths;
 mod line;
 mod metrics;
 mod outcome;
+mod parts;
 mod purge;
+mod ranged;
 mod refuse;
 mod register;
 mod request_body;
 mod request_head;
 mod respond;
+mod reuse;
 mod route;
 mod run;
 pub mod scope;
 mod serve;
 mod sites;
+mod slice_fetch;
+mod slices;
 mod staleness;
 mod store;
+mod stored_body;
 mod stream;
 mod sweep;
 mod sync;

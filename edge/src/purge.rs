@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::epochs::{Limits, Newest};
     use crate::languages::SiteLanguages;
-    use crate::route::{Site, policy};
+    use crate::route::{RangeRules, Site, policy};
     use crate::scope::Place;
 
     fn sites() -> Sites {
@@ -200,6 +200,7 @@ mod tests {
                 expose_surrogate_fields: false,
                 query: config.query.clone(),
                 languages: SiteLanguages::default(),
+                ranges: RangeRules::of(&config, u64::MAX),
                 origins: Vec::new(),
                 counters: Arc::default(),
             };

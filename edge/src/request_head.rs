@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use meridian_edge_rules::cdn_loop::CDN_LOOP;
 use meridian_edge_rules::forwarded::{Hop, appended};
 use meridian_edge_rules::hop_by_hop::max_forwards;
+use meridian_edge_rules::partial::if_range;
 use meridian_edge_rules::validate::Validators;
 use meridian_edge_rules::vary::Codings;
 
@@ -89,6 +90,20 @@ pub(crate) enum Purpose<'a> {
     Store,
     /// To validate what is stored.
     Validate(&'a Validators),
+    /// For the store: a part.
+    Part(&'a HeaderValue, Condition<'a>),
+}
+
+/// On which condition a part is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Condition<'a> {
+    /// On none.
+    Always,
+    /// If it is of the representation with these validators (RFC 9110 §13.1.5).
+    Same(&'a Validators),
+    /// If the representation is another one than that with these validators; else that is
+    /// confirmed (304).
+    Other(&'a Validators),
 }
 
 /// Writes the request for `upstream`.
@@ -115,6 +130,19 @@ pub(crate) fn request_head(
         Purpose::Validate(validators) => {
             generalise(&mut fields);
             validators.apply_to(&mut fields);
+        }
+        Purpose::Part(range, condition) => {
+            generalise(&mut fields);
+            match condition {
+                Condition::Always => {}
+                Condition::Same(validators) => {
+                    if let Some(tag_or_date) = if_range(validators) {
+                        fields.insert(header::IF_RANGE, tag_or_date);
+                    }
+                }
+                Condition::Other(validators) => validators.apply_to(&mut fields),
+            }
+            fields.insert(header::RANGE, range.clone());
         }
     }
     introduce(&mut fields, asked, sender, &before);
@@ -233,6 +261,7 @@ fn connect(fields: &mut HeaderMap, asked: &Asked, purpose: Purpose<'_>) -> Resul
         }
         Purpose::Pass => asked.takes_trailers,
         Purpose::Store | Purpose::Validate(_) => true,
+        Purpose::Part(..) => false, // what follows the whole does not follow a part
     };
     if takes_trailers {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));

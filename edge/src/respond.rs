@@ -11,6 +11,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::exchange::RequestView;
+use meridian_edge_rules::partial::ContentRange;
 use meridian_edge_rules::ranges::{ByteRange, Multipart, Piece, Ranges, ranges, unsatisfied_range};
 use meridian_edge_rules::stored::StoredHead;
 use meridian_edge_rules::validate::{Precondition, not_modified_fields};
@@ -20,44 +21,95 @@ use crate::body::{Body, UpstreamBody};
 use crate::collapse::Partial;
 use crate::error::FetchError;
 use crate::flow::Reader;
-use crate::store::{Stored, StoredBody};
+use crate::store::Stored;
+use crate::stored_body::StoredBody;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// Ranges of one request that are answered; with more the whole is sent (RFC 9110 §14.2).
-const MAX_RANGES: usize = 16;
+pub(crate) const MAX_RANGES: usize = 16;
 /// When a client that was shed should come back.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Where the body of a reused response comes from.
 enum Source<'a> {
     Stored(&'a StoredBody),
-    Arriving(Reader, Option<u64>),
+    /// As it arrives: its length, and which part it is if it is not the whole.
+    Arriving(Reader, Option<u64>, Option<ContentRange>),
+    /// Put together from slices: its length, and what makes a body of pieces of it.
+    Assembled(u64, &'a dyn Fn(Vec<Piece>) -> Body),
 }
 
 impl Source<'_> {
+    /// The length of the whole.
     fn len(&self) -> Option<u64> {
         match self {
             Self::Stored(body) => Some(body.len()),
-            Self::Arriving(_, length) => *length,
+            Self::Arriving(_, length, _) => *length,
+            Self::Assembled(length, _) => Some(*length),
         }
     }
 
     fn whole(self) -> Body {
         match self {
             Self::Stored(StoredBody::One(bytes)) => Body::whole(bytes.clone()),
-            Self::Stored(StoredBody::Many { pieces, .. }) => {
-                Body::pieces(pieces.iter().cloned().collect())
+            Self::Stored(body) => Body::pieces(body.pieces().iter().cloned().collect()),
+            Self::Arriving(reader, length, _) => Body::arriving(reader, length, None),
+            Self::Assembled(0, _) => Body::empty(),
+            Self::Assembled(length, assemble) => {
+                assemble(vec![Piece::Body(ByteRange { first: 0, last: length - 1 })])
             }
-            Self::Arriving(reader, length) => Body::arriving(reader, length, None),
         }
     }
 
     fn part(self, range: ByteRange) -> Body {
         match self {
             Self::Stored(body) => Body::pieces(body.slice(range)),
-            Self::Arriving(reader, length) => Body::arriving(reader, length, Some(range)),
+            Self::Arriving(reader, length, _) => Body::arriving(reader, length, Some(range)),
+            Self::Assembled(_, assemble) => assemble(vec![Piece::Body(range)]),
         }
+    }
+
+    /// Several parts at once; `None` if it cannot go back.
+    fn parts(&self, multipart: &Multipart) -> Option<Body> {
+        match self {
+            Self::Stored(body) => {
+                let mut pieces = VecDeque::new();
+                for piece in multipart.pieces() {
+                    match piece {
+                        Piece::Head(text) | Piece::Tail(text) => {
+                            pieces.push_back(Bytes::from(text))
+                        }
+                        Piece::Body(range) => pieces.extend(body.slice(range)),
+                    }
+                }
+                Some(Body::pieces(pieces))
+            }
+            Self::Arriving(..) => None,
+            Self::Assembled(_, assemble) => Some(assemble(multipart.pieces().collect())),
+        }
+    }
+}
+
+/// What a request asks for of a stored response: 304 and 412 apart, the ranges that count.
+pub(crate) fn wanted(request: &RequestView<'_>, head: &StoredHead, length: u64) -> Ranges {
+    ranges(request.method, request.headers, &head.validators, length, MAX_RANGES)
+}
+
+/// Whether a request can be answered from what is held here of a stored response.
+pub(crate) fn suffices(request: &RequestView<'_>, stored: &Stored) -> bool {
+    let (head, body) = (stored.head(), stored.body());
+    if body.is_whole() || head.precondition(request) != Precondition::Proceed {
+        return true;
+    }
+    if *request.method != Method::GET {
+        return matches!(body, StoredBody::Sliced { .. });
+    }
+    match wanted(request, head, body.len()) {
+        Ranges::Whole => false,
+        Ranges::One(range) => body.covers(range),
+        Ranges::Several(ranges) => ranges.into_iter().all(|range| body.covers(range)),
+        Ranges::Unsatisfiable => true,
     }
 }
 
@@ -79,8 +131,20 @@ pub(crate) fn from_partial(
     age: Duration,
     status: &CacheStatus<'_>,
 ) -> Response<Body> {
-    let source = Source::Arriving(reader, partial.length);
+    let source = Source::Arriving(reader, partial.length, partial.part);
     reuse(request, &partial.head, source, age, status)
+}
+
+/// Reuses a stored response whose slices are stored by themselves.
+pub(crate) fn from_slices(
+    request: &RequestView<'_>,
+    stored: &Stored,
+    assemble: &dyn Fn(Vec<Piece>) -> Body,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let source = Source::Assembled(stored.body().len(), assemble);
+    reuse(request, stored.head(), source, age, status)
 }
 
 fn reuse(
@@ -102,16 +166,20 @@ fn reuse(
             return reused(StatusCode::PRECONDITION_FAILED, fields, Body::empty(), age, status);
         }
     }
+    if let Source::Arriving(reader, length, Some(of)) = source {
+        return arriving_part(head, reader, length, of, age, status);
+    }
     if head.status == StatusCode::OK
         && headers.contains_key(header::RANGE)
         && let Some(length) = source.len()
     {
-        match ranges(method, headers, &head.validators, length, MAX_RANGES) {
+        match wanted(request, head, length) {
             Ranges::Whole => {}
             Ranges::One(range) => return part(head, source, range, length, age, status),
             Ranges::Several(ranges) => {
-                if let Source::Stored(body) = source {
-                    return parts(head, body, ranges, age, status);
+                let multipart = multipart(head, ranges, length);
+                if let Some(body) = source.parts(&multipart) {
+                    return parts(head, &multipart, body, age, status);
                 }
             }
             Ranges::Unsatisfiable => return unsatisfiable(length, age, status),
@@ -157,28 +225,42 @@ fn part(
     reused(StatusCode::PARTIAL_CONTENT, fields, source.part(range), age, status)
 }
 
-/// RFC 9110 §14.6.
-fn parts(
+/// The very part that upstream sends.
+fn arriving_part(
     head: &StoredHead,
-    body: &StoredBody,
-    ranges: Vec<ByteRange>,
+    reader: Reader,
+    length: Option<u64>,
+    of: ContentRange,
     age: Duration,
     status: &CacheStatus<'_>,
 ) -> Response<Body> {
     let mut fields = head.headers.clone();
+    fields.insert(header::CONTENT_RANGE, of.to_value());
+    match length {
+        Some(length) => fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+        None => fields.remove(header::CONTENT_LENGTH),
+    };
+    let body = Body::arriving(reader, length, None);
+    reused(StatusCode::PARTIAL_CONTENT, fields, body, age, status)
+}
+
+/// RFC 9110 §14.6.
+fn multipart(head: &StoredHead, ranges: Vec<ByteRange>, length: u64) -> Multipart {
     let boundary = format!("meridian{:016x}", rand::random::<u64>());
-    let content_type = fields.get(header::CONTENT_TYPE);
-    let multipart = Multipart::new(&boundary, content_type, ranges, body.len());
-    let mut pieces = VecDeque::new();
-    for piece in multipart.pieces() {
-        match piece {
-            Piece::Head(text) | Piece::Tail(text) => pieces.push_back(Bytes::from(text)),
-            Piece::Body(range) => pieces.extend(body.slice(range)),
-        }
-    }
+    Multipart::new(&boundary, head.headers.get(header::CONTENT_TYPE), ranges, length)
+}
+
+fn parts(
+    head: &StoredHead,
+    multipart: &Multipart,
+    body: Body,
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let mut fields = head.headers.clone();
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(multipart.content_length()));
     fields.insert(header::CONTENT_TYPE, multipart.content_type());
-    reused(StatusCode::PARTIAL_CONTENT, fields, Body::pieces(pieces), age, status)
+    reused(StatusCode::PARTIAL_CONTENT, fields, body, age, status)
 }
 
 fn unsatisfiable(length: u64, age: Duration, status: &CacheStatus<'_>) -> Response<Body> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
-use meridian_config::edge::{Profile, Query, Site as SiteConfig};
+use meridian_config::edge::{Profile, Query, RangeFill, Site as SiteConfig};
 use meridian_edge_rules::authority::is_authority;
 use meridian_edge_rules::policy::{Negative, Policy};
 
@@ -27,10 +27,40 @@ pub(crate) struct Site {
     pub(crate) upgrade: Vec<String>,
     /// Whether interim responses go on to clients.
     pub(crate) interim: bool,
+    pub(crate) ranges: RangeRules,
     /// In order of preference.
     pub(crate) origins: Vec<Arc<Upstream>>,
     /// One per core.
     pub(crate) counters: Arc<[SiteCounters]>,
+}
+
+/// What a client's `Range` makes the edge do where that is not stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RangeRules {
+    pub(crate) fill: RangeFill,
+    /// Of a slice.
+    pub(crate) slice_size: u64,
+    /// Further than this beyond what has arrived a range is fetched by itself.
+    pub(crate) skip: u64,
+    /// Stores what came of a 206 that is shorter than it says.
+    pub(crate) store_short: bool,
+}
+
+impl RangeRules {
+    /// What a site's configuration asks for, where no body larger than `max_body` is stored.
+    pub(crate) fn of(site: &SiteConfig, max_body: u64) -> Self {
+        let is_rfc = site.profile == Profile::Rfc;
+        Self {
+            fill: site.range_fill.unwrap_or(if is_rfc {
+                RangeFill::Pass
+            } else {
+                RangeFill::Whole
+            }),
+            slice_size: site.slice_size.get().min(max_body).max(1),
+            skip: site.range_skip.get(),
+            store_short: site.store_short_parts.unwrap_or(is_rfc),
+        }
+    }
 }
 
 /// The policy that a site's configuration asks for.

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use meridian_edge_rules::cache_control::RequestDirectives;
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
 use meridian_edge_rules::exchange::RequestView;
@@ -24,16 +24,20 @@ use crate::body::Body;
 use crate::collapse::{Landing, Role, Seat, Wanted};
 use crate::connection::{Connection, Overdue};
 use crate::core::Core;
+use crate::course::Course;
 use crate::effects::{self, Before};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::key::{CacheKey, Parts, write_key};
 use crate::outcome::Outcome;
+use crate::ranged;
 use crate::refuse;
 use crate::request_body::RequestBody;
 use crate::request_head::Purpose;
 use crate::respond;
+use crate::reuse::{hit, missing, stored_meanwhile};
 use crate::route::{self, Site};
+use crate::slices;
 use crate::store::Stored;
 use crate::tunnel::{Far, Tunnel, wanted};
 use crate::waiter::Waiter;
@@ -159,12 +163,15 @@ fn serve_from(
 ) -> Answer {
     let view = RequestView { method: request.method(), headers: request.headers() };
     match decide(&view, found, &site.policy, core.now()) {
-        Decision::Serve { stored, age, ttl, revalidate } => {
+        Decision::Serve { stored, age, ttl, revalidate } if respond::suffices(&view, &stored) => {
             let response = hit(core, site, &view, &stored, age, ttl);
             if revalidate.is_some() {
                 in_background(core, site, CacheKey::from(key), request, peer);
             }
             Answer::Ready(Some(response))
+        }
+        Decision::Serve { stored, revalidate, .. } => {
+            incomplete(core, site, request, key, &stored, revalidate, peer)
         }
         Decision::Forward(forward) if forward.store && *request.method() == Method::GET => {
             together(core, site, CacheKey::from(key), request, forward, peer)
@@ -190,19 +197,28 @@ fn is_cacheable(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
-/// From the store, at once.
-fn hit(
-    core: &Core,
-    site: &Site,
-    request: &RequestView<'_>,
+/// Not all that the request asks for is here.
+fn incomplete(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    request: Request<Incoming>,
+    key: &str,
     stored: &Stored,
-    age: Duration,
-    ttl: i64,
-) -> Response<Body> {
-    let status =
-        CacheStatus { hit: true, ttl: Some(ttl), cache: &core.edge.name, ..CacheStatus::default() };
-    let outcome = if ttl > 0 { Outcome::Hit } else { Outcome::HitStale };
-    core.counted(site, outcome, respond::from_stored(request, stored, age, &status))
+    revalidate: Option<Forward<Stored>>,
+    peer: Peer<'_>,
+) -> Answer {
+    let view = RequestView { method: request.method(), headers: request.headers() };
+    let key = CacheKey::from(key);
+    if RequestDirectives::of(view.headers).only_if_cached
+        && !slices::are_here(core, &key, &view, stored)
+    {
+        return unsatisfiable(core, site, &view);
+    }
+    if *view.method == Method::GET {
+        together(core, site, key, request, missing(revalidate), peer)
+    } else {
+        alone(core, site, request, Fwd::Partial, peer)
+    }
 }
 
 /// No site answers to the host (RFC 9110 §15.5.20).
@@ -367,6 +383,13 @@ async fn join(
     asked: &Arc<Asked>,
     mut forward: Forward<Stored>,
 ) -> Response<Body> {
+    match ranged::serve(core, site, key, asked, &forward).await {
+        Course::Done(response) => return response,
+        Course::Pass => {
+            return pass(core, site, asked, RequestBody::Empty, Purpose::Pass, forward.why).await;
+        }
+        Course::Whole => {}
+    }
     let why = forward.why;
     let demand = core.edge.epochs.demand(&key.place());
     let mut tried = Vec::new();
@@ -413,23 +436,6 @@ async fn join(
 fn is_particular(asked: &Asked) -> bool {
     let names = [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
     names.iter().any(|name| asked.headers.contains_key(name))
-}
-
-/// From the store after all; else how to ask upstream by now.
-fn stored_meanwhile(
-    core: &Core,
-    site: &Site,
-    key: &CacheKey,
-    asked: &Asked,
-) -> Result<Response<Body>, Option<Forward<Stored>>> {
-    let view = RequestView { method: &asked.method, headers: &asked.headers };
-    let now = core.now();
-    let found = core.edge.store.lookup(key.as_str(), &asked.headers, now);
-    match decide(&view, found, &site.policy, now) {
-        Decision::Serve { stored, age, ttl, .. } => Ok(hit(core, site, &view, &stored, age, ttl)),
-        Decision::Forward(again) => Err(Some(again)),
-        Decision::Unsatisfiable => Err(None),
-    }
 }
 
 /// Refreshes what was just served stale (RFC 5861 §3), unless somebody does already or too many

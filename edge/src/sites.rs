@@ -29,7 +29,7 @@ use crate::core::Edge;
 use crate::counters::SiteCounters;
 use crate::error::RunError;
 use crate::languages::SiteLanguages;
-use crate::route::{self, Site, Sites};
+use crate::route::{self, RangeRules, Site, Sites};
 use crate::upstream::Upstream;
 
 /// The file in `control.state`.
@@ -199,6 +199,7 @@ fn sites(
             expose_surrogate_fields: site.expose_surrogate_fields,
             query: site.query.clone(),
             languages: SiteLanguages::new(&site.languages),
+            ranges: RangeRules::of(site, config.cache.max_body.get()),
             origins: origins.collect::<Result<_, _>>()?,
             counters,
         };

@@ -5,20 +5,20 @@
 //! answers later comes behind it.
 //!
 //! # Invariants
-//! - What is stored is whole: bodies that are still arriving live in [`crate::collapse`].
+//! - What is stored has arrived: bodies that are still arriving live in [`crate::collapse`].
+//! - A response of which not all is here says so ([`StoredBody::is_whole`]); its slices stand under
+//!   keys of their own, at the place of its own key, so that one purge takes them all.
 //! - Weight is what is held: heads, bodies copied to their exact size, key and overhead.
 //! - A full store evicts or does not admit; it never fails a request.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
 use http::HeaderMap;
 use meridian_config::edge::Cache as CacheConfig;
 use meridian_edge_rules::decide::Lookup;
-use meridian_edge_rules::ranges::ByteRange;
+use meridian_edge_rules::partial::may_combine;
 use meridian_edge_rules::reusable;
 use meridian_edge_rules::stored::StoredHead;
 use meridian_edge_rules::time::Now;
@@ -28,9 +28,8 @@ use moka::sync::Cache;
 
 use crate::epochs::{Epochs, Mark, Standing};
 use crate::key::{self, CacheKey};
+use crate::stored_body::StoredBody;
 
-/// Bodies above this are kept in pieces of it: no allocation is larger.
-const PIECE: usize = 1 << 20;
 /// What a stored response costs beside its bytes: the structures here and moka's own.
 const OVERHEAD: usize = 512;
 /// What a header field costs beside its bytes.
@@ -65,7 +64,7 @@ impl Stored {
     ) -> Self {
         let fields =
             fields_weight(&head.headers) + fields_weight(&surrogate) + mark.tags().weight();
-        let bytes = OVERHEAD + fields + usize::try_from(body.len()).unwrap_or(usize::MAX);
+        let bytes = OVERHEAD + fields + usize::try_from(body.held()).unwrap_or(usize::MAX);
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
         Self(Arc::new(Parts { head, surrogate, body, mark, weight }))
     }
@@ -102,77 +101,6 @@ impl Stored {
 
 fn fields_weight(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
-}
-
-/// The body of a stored response: one piece, or several of [`PIECE`] each.
-#[derive(Debug, Clone)]
-pub(crate) enum StoredBody {
-    One(Bytes),
-    Many { pieces: Arc<[Bytes]>, len: u64 },
-}
-
-impl StoredBody {
-    /// Copies `chunks` to exactly the memory that they need: as they came they may be small
-    /// windows into large read buffers.
-    pub(crate) fn compact(chunks: &[Bytes]) -> Self {
-        let len: usize = chunks.iter().map(Bytes::len).sum();
-        if len <= PIECE {
-            let mut one = Vec::with_capacity(len);
-            chunks.iter().for_each(|chunk| one.extend_from_slice(chunk));
-            return Self::One(one.into());
-        }
-        let mut pieces = Vec::with_capacity(len.div_ceil(PIECE));
-        let mut piece = BytesMut::with_capacity(PIECE.min(len));
-        let mut left = len;
-        for chunk in chunks {
-            let mut chunk = chunk.clone();
-            while !chunk.is_empty() {
-                let part = chunk.split_to(chunk.len().min(PIECE - piece.len()));
-                piece.extend_from_slice(&part);
-                if piece.len() == PIECE {
-                    left -= PIECE;
-                    let next = BytesMut::with_capacity(PIECE.min(left));
-                    pieces.push(std::mem::replace(&mut piece, next).freeze());
-                }
-            }
-        }
-        if !piece.is_empty() {
-            pieces.push(piece.freeze());
-        }
-        Self::Many { pieces: pieces.into(), len: len as u64 }
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        match self {
-            Self::One(bytes) => bytes.len() as u64,
-            Self::Many { len, .. } => *len,
-        }
-    }
-
-    /// All of it.
-    pub(crate) fn pieces(&self) -> &[Bytes] {
-        match self {
-            Self::One(bytes) => std::slice::from_ref(bytes),
-            Self::Many { pieces, .. } => pieces,
-        }
-    }
-
-    /// The bytes of `range`, which must lie within the body.
-    pub(crate) fn slice(&self, range: ByteRange) -> VecDeque<Bytes> {
-        let mut out = VecDeque::new();
-        let mut start = 0_u64;
-        for piece in self.pieces() {
-            let end = start + piece.len() as u64;
-            let from = range.first.clamp(start, end) - start;
-            let to = (range.last + 1).clamp(start, end) - start;
-            if from < to {
-                let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-                out.push_back(piece.slice(index(from)..index(to)));
-            }
-            start = end;
-        }
-        out
-    }
 }
 
 /// All variants of one URL. Cheap to clone.
@@ -306,6 +234,17 @@ impl Store {
     /// Stores a response in the place of the variant that the same requests select, unless it was
     /// purged while it came: what is there may be newer.
     pub(crate) fn insert(&self, key: &CacheKey, stored: &Stored) {
+        self.insert_over(key, stored, |_| None);
+    }
+
+    /// The same, but what `combine` makes of the variant that is there and was not purged, if it
+    /// makes anything of it, is stored instead.
+    pub(crate) fn insert_over(
+        &self,
+        key: &CacheKey,
+        stored: &Stored,
+        combine: impl FnOnce(&Stored) -> Option<Stored>,
+    ) {
         if self.standing(key.as_str(), stored) == Standing::Purged {
             return;
         }
@@ -313,11 +252,15 @@ impl Store {
             let mut variants =
                 held.map(|entry| entry.into_value().variants().to_vec()).unwrap_or_default();
             let vary = &stored.head().vary;
+            let base = variants.iter().find(|old| {
+                old.head().vary == *vary && self.standing(key.as_str(), old) != Standing::Purged
+            });
+            let stored = base.and_then(combine).unwrap_or_else(|| stored.clone());
             variants.retain(|old| !vary.is_empty() && old.head().vary != *vary);
             while variants.len() >= self.max_variants {
                 variants.remove(0);
             }
-            variants.push(stored.clone());
+            variants.push(stored);
             Slot::of(variants).map_or(Op::Nop, Op::Put)
         });
     }
@@ -343,6 +286,20 @@ impl Store {
             });
             let variants: Vec<Stored> = variants.collect();
             if changed { Slot::of(variants).map_or(Op::Remove, Op::Put) } else { Op::Nop }
+        });
+    }
+
+    /// Removes the variants of which not all is here and that are of the representation of
+    /// `stored`: the origin has another one by now.
+    pub(crate) fn forget_parts(&self, key: &CacheKey, stored: &Stored) {
+        let validators = &stored.head().validators;
+        self.slots.entry_by_ref(key).and_compute_with(|held| {
+            let Some(held) = held else { return Op::Nop };
+            let mut variants = held.into_value().variants().to_vec();
+            variants.retain(|old| {
+                old.body().is_whole() || !may_combine(&old.head().validators, validators)
+            });
+            Slot::of(variants).map_or(Op::Remove, Op::Put)
         });
     }
 
@@ -388,33 +345,6 @@ mod tests {
     use crate::epochs::Limits;
     use crate::scope::{Selector, Strength};
 
-    #[test]
-    fn a_body_is_compacted_to_its_bytes_and_sliced_where_asked() {
-        let large: Vec<u8> = (0..PIECE * 2 + 10).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        let rows: [Vec<Bytes>; 4] = [
-            vec![],
-            vec![Bytes::from_static(b"abc"), Bytes::from_static(b"def")],
-            vec![Bytes::copy_from_slice(&large[..PIECE])],
-            large.chunks(700_001).map(Bytes::copy_from_slice).collect(),
-        ];
-        for chunks in rows {
-            let whole = chunks.concat();
-            let body = StoredBody::compact(&chunks);
-            assert_eq!(body.len(), whole.len() as u64);
-            if let StoredBody::Many { pieces, .. } = &body {
-                assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
-            }
-            let last = whole.len().saturating_sub(1);
-            for (first, last) in [(0, last), (last / 2, last), (last, last), (1, last / 3)] {
-                if first <= last && last < whole.len() {
-                    let range = ByteRange { first: first as u64, last: last as u64 };
-                    let slice: Vec<Bytes> = body.slice(range).into();
-                    assert_eq!(slice.concat(), whole[first..=last], "{first}-{last}");
-                }
-            }
-        }
-    }
-
     const LIMITS: Limits = Limits { selectors: 100, shards: 1 };
 
     fn store() -> (Store, Arc<Epochs>) {
@@ -434,7 +364,7 @@ mod tests {
         let times = Exchange { sent: now, received: now };
         let head = StoredHead::of(&request, &view, &Policy::cdn(), &times).unwrap();
         let mark = Mark::new(epochs.stamp().epoch(), epochs.tags([tag].into_iter()));
-        Stored::new(head, HeaderMap::new(), StoredBody::compact(&[]), mark)
+        Stored::new(head, HeaderMap::new(), StoredBody::One(bytes::Bytes::new()), mark)
     }
 
     fn fields(plan: &str) -> HeaderMap {

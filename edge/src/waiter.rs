@@ -53,7 +53,10 @@ impl Waiter<'_> {
                 let reader = partial.flow.read()?;
                 let now = self.core.now();
                 let status = CacheStatus {
-                    fwd_status: Some(partial.head.status),
+                    fwd_status: Some(match partial.part {
+                        Some(_) => StatusCode::PARTIAL_CONTENT,
+                        None => partial.head.status,
+                    }),
                     ttl: Some(partial.head.ttl(now)),
                     stored: self.leads,
                     ..self.status()
@@ -65,6 +68,7 @@ impl Waiter<'_> {
             }
             Landing::Validated(stored) => {
                 if !stored.head().vary.matches(&self.asked.headers)
+                    || !respond::suffices(&self.asking(), &stored)
                     || !self.may_share(flight, stored.mark().tags())
                 {
                     return None;
@@ -80,7 +84,7 @@ impl Waiter<'_> {
                 let response = respond::from_stored(&self.asking(), &stored, age, &status);
                 Some(self.counted(response))
             }
-            Landing::Stored => None,
+            Landing::Stored | Landing::Changed => None,
             Landing::Private => self.own(flight),
             Landing::Refused { upstream, status } => {
                 if let Some(stale) = self.stale(Failure::ServerError, Some(status), None) {
@@ -147,6 +151,9 @@ impl Waiter<'_> {
     ) -> Option<Response<Body>> {
         let stored = self.forward.stale.as_ref()?;
         if self.core.edge.store.standing(self.key.as_str(), stored) == Standing::Purged {
+            return None;
+        }
+        if !respond::suffices(&self.asking(), stored) {
             return None;
         }
         let now = self.core.now();

@@ -12,19 +12,24 @@
 //! - [`message`] RFC 9110 §7, §10.1.1, RFC 9112 §3, RFC 9113 §8: the message itself
 //! - [`interim`] RFC 9110 §15.2: what comes before an answer
 //! - [`tunnel`] RFC 9110 §7.8: other protocols
+//! - [`ranging`], [`slicing`] RFC 9110 §14, RFC 9111 §3.4: parts and slices of what is not stored,
+//!   of a [`file`](mod@file) at the origin
 //! - [`limits`] what one client may cost
 //!
 //! The full public suite is not run yet; it comes with the completion of the rules.
 
 mod collapsing;
+mod file;
 mod forwarding;
 mod interim;
 mod invalidating;
 mod limits;
 mod message;
 mod purging;
+mod ranging;
 mod replica;
 mod selecting;
+mod slicing;
 mod storing;
 mod switches;
 mod tunnel;

@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use crate::replica::Replica;
 
 /// An edge that follows a replica, before an origin.
-struct Followed {
-    origin: ScriptedOrigin,
-    replica: Replica,
-    edge: EdgeProcess,
-    home: TempDir,
+pub(crate) struct Followed {
+    pub(crate) origin: ScriptedOrigin,
+    pub(crate) replica: Replica,
+    pub(crate) edge: EdgeProcess,
+    pub(crate) home: TempDir,
 }
 
-async fn followed(change: impl FnOnce(&mut Edge)) -> Followed {
+pub(crate) async fn followed(change: impl FnOnce(&mut Edge)) -> Followed {
     followed_by(Replica::start().await, change).await
 }
 

@@ -186,6 +186,7 @@ impl Cache {
         within(&at.key("in_flight"), self.in_flight, ByteSize::kib(64), most, found);
         let most = NonZeroU16::new(1_024).unwrap_or(NonZeroU16::MAX); // each lookup compares them
         within(&at.key("max_variants"), self.max_variants, NonZeroU16::MIN, most, found);
+        within(&at.key("max_parts"), self.max_parts, NonZeroU16::MIN, most, found);
     }
 }
 
@@ -283,6 +284,8 @@ impl Site {
             found.push(here.breaks(&self.languages, rule));
         }
         unique(&at.key("upgrade"), None, self.upgrade.iter().map(Protocol::as_str), found);
+        let (least, most) = (ByteSize::kib(64), ByteSize::mib(64)); // 10,000 reads; a core's patience
+        within(&at.key("slice_size"), self.slice_size, least, most, found);
         self.query.check(&at.key("query"), found);
     }
 }

@@ -196,6 +196,8 @@ fn a_store_has_room_for_what_it_may_hold() {
             ("cache.in_flight = '2TiB'", "must be at most 1024GiB"),
             ("cache.max_variants = 1024", ""),
             ("cache.max_variants = 1025", "must be at most 1024"),
+            ("cache.max_parts = 1024", ""),
+            ("cache.max_parts = 1025", "must be at most 1024"),
         ],
     );
 }
@@ -342,6 +344,10 @@ fn a_sites_policy_has_bounds() {
                 "site[0].languages = ['en', 'en']",
                 "site[0].languages[1] = 'en': is there already, at index 0",
             ),
+            ("site[0].slice_size = '64KiB'", ""),
+            ("site[0].slice_size = '65535B'", "must be at least 64KiB"),
+            ("site[0].slice_size = '64MiB'", ""),
+            ("site[0].slice_size = '65MiB'", "must be at most 64MiB"),
             ("site[0].query.keep = ['id', 'utm_*', '*']", ""),
             ("site[0].query.drop = ['a*b']", &told("site[0].query.drop[0] = 'a*b'")),
             ("site[0].query.drop = ['a b']", &told("site[0].query.drop[0] = 'a b'")),

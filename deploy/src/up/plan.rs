@@ -345,6 +345,7 @@ impl Planner<'_> {
             max_body: at_most(default.max_body, 4),
             in_flight: default.in_flight,
             max_variants: default.max_variants,
+            max_parts: default.max_parts,
             finish_abandoned: at_most(default.finish_abandoned, 16),
         }
     }
