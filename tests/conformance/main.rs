@@ -16,7 +16,12 @@
 //!   of a [`file`](mod@file) at the origin
 //! - [`limits`] what one client may cost
 //!
-//! The full public suite is not run yet; it comes with the completion of the rules.
+//! Tables of [`rows`], in both profiles where these agree:
+//! - [`ageing`] RFC 9111 §4.2.3, §5.1 · [`expiring`] §5.3 · [`heuristic`] §4.2.2, §5.2.2.3
+//! - [`variants`] §4.1 · [`freshening`] §3.2, §4.3.4, §4.4
+//! - [`lagging`] RFC 5861 · [`targeted`] RFC 9213
+//!
+//! The public suite of cache tests is run by `tests/conformance-suite`.
 
 mod collapsing;
 mod file;
@@ -35,3 +40,12 @@ mod switches;
 mod tunnel;
 mod updating;
 mod validating;
+
+mod ageing;
+mod expiring;
+mod freshening;
+mod heuristic;
+mod lagging;
+mod rows;
+mod targeted;
+mod variants;
