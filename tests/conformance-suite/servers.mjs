@@ -46,8 +46,8 @@ origins = ["origin-1"]
     process: edge,
     base: `http://127.0.0.1:${listen}`,
     // Every request of the client, and no other, came to this edge, over that protocol: the edge
-    // has counted them. Over HTTP/2 many share few connections; the suite's own client opens one
-    // for each request.
+    // has counted them. HTTP/1.1 takes a connection for each of a hundred tests at once, HTTP/2
+    // one for all.
     carried: async (protocol, requests) => {
       const text = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text()
       const total = name => [...text.matchAll(new RegExp(`^${name}(?:{.*})? (\\d+)$`, 'gm'))]
