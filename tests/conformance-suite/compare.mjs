@@ -26,7 +26,8 @@ const OTHERS = [
     version: ['varnishd', '-V'],
     files: ['varnish.vcl'],
     command: at => ['varnishd', '-F', '-n', `${at.folder}/work`, '-f', `${at.folder}/varnish.vcl`,
-      '-a', `127.0.0.1:${at.port}`, '-s', 'malloc,64m']
+      '-a', `127.0.0.1:${at.port}`, '-s', 'malloc,64m',
+      '-p', 'default_ttl=0', '-p', 'default_grace=0', '-p', 'default_keep=3600']
   },
   {
     name: 'Squid',
