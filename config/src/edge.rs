@@ -373,8 +373,8 @@ pub struct Site {
     /// best of them, for its variants and towards the origin. Default: it is left as it is.
     #[serde(default)]
     pub languages: Vec<Language>,
-    /// Lifetimes of responses that state none, by status or class of statuses. Default: 3s for 404
-    /// and 410 and 1s for 5xx in `cdn`, none in `rfc`.
+    /// Lifetimes of responses that state none and have no `Last-Modified`, by status or class of
+    /// statuses. Default: 3s for 404 and 410 and 1s for 5xx in `cdn`, none in `rfc`.
     #[serde(default)]
     pub negative: Option<BTreeMap<Statuses, HumanDuration>>,
     /// Protocols that a client may change to over HTTP/1.1 (RFC 9110 §7.8), such as `websocket`.

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
 use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
+use meridian_edge_rules::storable::NotStorable;
 use meridian_edge_rules::stored::StoredHead;
 use meridian_edge_rules::validate::Validators;
 use tracing::debug;
@@ -262,7 +263,10 @@ pub(crate) async fn settle(
     let view = ResponseView { status: head.status, headers: &head.headers };
     let storable = match StoredHead::of(&request, &view, &site.policy, times) {
         Ok(stored) if !refuse && fits(core, &body) && !varies_by_edge(&head.headers) => stored,
-        Ok(_) | Err(_) => {
+        unstored @ (Ok(_) | Err(_)) => {
+            if let Err(NotStorable::NoStore | NotStorable::Private) = unstored {
+                supersede(core, key, &request, &view, times);
+            }
             let status = head.status;
             lead.flight.leave(Response::from_parts(head, body));
             return if status.is_server_error() {
@@ -276,6 +280,25 @@ pub(crate) async fn settle(
     };
     let leftover = Leftover::of(core, &upstream);
     bring_in(core, site, (lead, key), storable, body, times, leftover).await;
+}
+
+/// What is stored is not what a newer answer says, though that may not take its place: it is fresh
+/// no more. A failure says nothing of it.
+fn supersede(
+    core: &Core,
+    key: &CacheKey,
+    request: &RequestView<'_>,
+    newer: &ResponseView<'_>,
+    times: &Exchange,
+) {
+    if !newer.status.is_success() && !newer.status.is_redirection() {
+        return;
+    }
+    core.edge.store.update(key, |old| {
+        let (head, now) = (old.head(), times.received);
+        let is_older = head.arrived <= times.sent.mono && head.vary.matches(request.headers);
+        if is_older && head.ttl(now) > 0 { Fate::Replace(old.outdated(now)) } else { Fate::Keep }
+    });
 }
 
 /// Whether a body of the length that was announced may be kept.

@@ -145,6 +145,8 @@ fn names(pattern: &str, name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::Strategy;
+
     use super::*;
 
     fn key(path: &str, query: Option<&str>, rules: &Query) -> String {
@@ -239,7 +241,49 @@ mod tests {
         }
     }
 
+    /// A character of a target, and how it is spelled in two places.
+    fn spelled() -> impl Strategy<Value = (char, [u8; 2])> {
+        let all = "abzAZ09-._~/:@!$&'()*+,;=".chars().collect::<Vec<_>>();
+        (proptest::sample::select(all), [0..3_u8, 0..3_u8])
+    }
+
+    /// Plain where it may be, else encoded in lower or in upper case.
+    fn write(character: char, spelling: u8, may_be_encoded: bool) -> String {
+        match spelling {
+            1 if may_be_encoded => format!("%{:02x}", u32::from(character)),
+            2 if may_be_encoded => format!("%{:02X}", u32::from(character)),
+            _ => character.into(),
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn equivalent_targets_have_one_key_and_an_encoded_delimiter_is_another(
+            text in proptest::collection::vec(spelled(), 0..24),
+            query in proptest::option::of(proptest::collection::vec(spelled(), 0..24)),
+            sort: bool,
+        ) {
+            let rules = Query { sort, ..Query::default() };
+            let unreserved = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+            let target = |which: usize| {
+                let part = |text: &[(char, [u8; 2])]| {
+                    let one = |(c, how): &(char, [u8; 2])| write(*c, how[which], unreserved(*c));
+                    text.iter().map(one).collect::<String>()
+                };
+                (format!("/{}", part(&text)), query.as_deref().map(part))
+            };
+            let [(path, said), (other_path, other_said)] = [target(0), target(1)];
+            let one = key(&path, said.as_deref(), &rules);
+            let other = key(&other_path, other_said.as_deref(), &rules);
+            proptest::prop_assert_eq!(one.clone(), other);
+            let encoded = format!("{path}%2F");
+            let plain = format!("{path}/");
+            proptest::prop_assert_ne!(
+                key(&encoded, said.as_deref(), &rules),
+                key(&plain, said.as_deref(), &rules)
+            );
+        }
+
         #[test]
         fn every_beginning_of_a_path_is_one_of_its_key(
             text in "([a-zA-Z0-9/._~!-]|%[0-9a-fA-F]{2}|%){0,32}", at in 0_usize..32,

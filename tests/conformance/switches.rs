@@ -167,3 +167,29 @@ async fn redirects_are_stored_by_what_they_say_and_by_heuristic_where_their_stat
         }
     }
 }
+
+#[tokio::test]
+async fn where_clients_are_obeyed_a_newer_answer_that_is_not_stored_ends_the_older_one() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.site[0].honour_client_directives = Some(true);
+    })
+    .await;
+    let reload = [("cache-control", "no-cache")];
+    for (path, newer, ends) in [
+        ("/no-store", ok("new").header("cache-control", "no-store"), true),
+        ("/private", ok("new").header("cache-control", "private, max-age=60"), true),
+        ("/fails", status(500).header("cache-control", "no-store"), false),
+        (
+            "/cookie",
+            ok("new").header("cache-control", "max-age=60").header("set-cookie", "a"),
+            false,
+        ),
+    ] {
+        origin.script(path, ok("old").header("cache-control", "max-age=60"));
+        edge.get(path).await;
+        origin.script(path, newer);
+        ask(&edge, path, &reload).await;
+        assert_eq!(!is_hit(&edge.get(path).await), ends, "{path}");
+    }
+}

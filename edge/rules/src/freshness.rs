@@ -5,7 +5,7 @@
 //! # Invariants
 //! - What we cannot read counts as "already stale", never as "nothing was said".
 //! - Where a lifetime is stated, neither heuristic nor default is asked; what the site says of a
-//!   status goes before both.
+//!   status goes before the default, and holds where there is no ground for a heuristic.
 
 use std::time::{Duration, SystemTime};
 
@@ -88,7 +88,9 @@ pub fn lifetime(
     if let Some(stated) = stated(response, governing, date, received) {
         return Lifetime { length: stated.length.min(MAX_DELTA), ..stated };
     }
-    if let Some(length) = policy.negative.lifetime(response.status) {
+    let negative = policy.negative.lifetime(response.status);
+    // One that was last modified is no failure made up on the spot: §4.2.2 speaks for it.
+    if let Some(length) = negative.filter(|_| !response.headers.contains_key(LAST_MODIFIED)) {
         return Lifetime { length: length.min(MAX_DELTA), from: LifetimeSource::Negative };
     }
     let unsaid = Lifetime { length: Duration::ZERO, from: LifetimeSource::Unsaid };
@@ -284,5 +286,21 @@ mod tests {
         for (status, response, want) in rows {
             assert_eq!(lifetime_of(status, response, &policy), want, "{status} {response:?}");
         }
+    }
+
+    #[test]
+    fn a_failure_that_was_last_modified_is_guessed_at_like_any_other() {
+        let (cdn, modified) = (Policy::cdn(), "Last-Modified: @-1000");
+        let rows = [
+            (599, "", (1, LifetimeSource::Negative)),
+            (599, modified, (0, LifetimeSource::Unsaid)),
+            (404, "ETag: \"a\"", (3, LifetimeSource::Negative)),
+            (404, modified, (100, LifetimeSource::Heuristic)),
+        ];
+        for (status, response, want) in rows {
+            assert_eq!(lifetime_of(status, response, &cdn), want, "{status} {response:?}");
+        }
+        let public = format!("{modified}\nCache-Control: public");
+        assert_eq!(lifetime_of(599, &public, &cdn), (100, LifetimeSource::Heuristic));
     }
 }

@@ -9,6 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
+use crate::cache_control::{CacheControl, Reach};
 use crate::cache_status::CacheStatus;
 use crate::decide::{Decision, Fwd, Lookup, decide};
 use crate::exchange::{Exchange, RequestView, ResponseView};
@@ -21,7 +22,7 @@ use crate::structured::{Bare, Parser};
 use crate::time::Now;
 use crate::validate::{EntityTag, Validators, precondition, precondition_at_cache};
 use crate::vary::Vary;
-use crate::{date, hop_by_hop, invalidate};
+use crate::{date, groups, hop_by_hop, invalidate};
 
 /// Every field that some rule reads.
 const FIELDS: [&str; 31] = [
@@ -420,4 +421,121 @@ proptest! {
         prop_assert_eq!(find("key").and_then(text), key);
         prop_assert_eq!(find("detail").and_then(text), detail);
     }
+
+    #[test]
+    fn directives_of_a_response_read_back_as_written(
+        (max_age, s_maxage) in (option::of(0..=1_u64 << 31), option::of(0..=1_u64 << 31)),
+        (swr, sie) in (option::of(0..=1_u64 << 31), option::of(0..=1_u64 << 31)),
+        set in subsequence(FLAGS.to_vec(), 0..=FLAGS.len()),
+        (no_cache, private) in (reach(), reach()),
+        (quoted, upper, lines) in (any::<bool>(), any::<bool>(), any::<bool>()),
+    ) {
+        let said = CacheControl {
+            max_age: max_age.map(secs),
+            s_maxage: s_maxage.map(secs),
+            stale_while_revalidate: swr.map(secs),
+            stale_if_error: sie.map(secs),
+            no_store: set.contains(&"no-store"),
+            public: set.contains(&"public"),
+            must_revalidate: set.contains(&"must-revalidate"),
+            proxy_revalidate: set.contains(&"proxy-revalidate"),
+            must_understand: set.contains(&"must-understand"),
+            no_transform: set.contains(&"no-transform"),
+            immutable: set.contains(&"immutable"),
+            no_cache: no_cache.clone(),
+            private: private.clone(),
+        };
+        let mut written: Vec<String> = set.iter().map(|flag| (*flag).to_owned()).collect();
+        let times = [
+            ("max-age", max_age),
+            ("s-maxage", s_maxage),
+            ("stale-while-revalidate", swr),
+            ("stale-if-error", sie),
+        ];
+        for (name, seconds) in times {
+            let quote = if quoted { "\"" } else { "" };
+            written.extend(seconds.map(|seconds| format!("{name}={quote}{seconds}{quote}")));
+        }
+        for (name, reach) in [("no-cache", no_cache), ("private", private)] {
+            let names = reach.fields().iter().map(HeaderName::as_str).collect::<Vec<_>>();
+            match reach {
+                Reach::Nothing => {}
+                Reach::Everything => written.push(name.to_owned()),
+                Reach::Fields(_) => written.push(format!("{name}=\"{}\"", names.join(", "))),
+            }
+        }
+        let mut response = HeaderMap::new();
+        let per_line = if lines { 1 } else { written.len().max(1) };
+        for line in written.chunks(per_line) {
+            let line = line.join(" ,");
+            let line = if upper { line.to_ascii_uppercase() } else { line };
+            response.append("cache-control", HeaderValue::from_str(&line).unwrap());
+        }
+        prop_assert_eq!(CacheControl::of(&response), said);
+    }
+
+    #[test]
+    fn groups_read_back_as_written(names in vec("[ -~]{0,40}", 0..8), lines: bool) {
+        let quoted = |name: &String| {
+            format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+        };
+        let written: Vec<String> = names.iter().map(quoted).collect();
+        let mut response = HeaderMap::new();
+        for line in written.chunks(if lines { 1 } else { written.len().max(1) }) {
+            let line = HeaderValue::from_str(&line.join(",\t")).unwrap();
+            response.append(groups::CACHE_GROUPS, line);
+        }
+        prop_assert_eq!(groups::groups(&response, &groups::CACHE_GROUPS), names);
+    }
+
+    #[test]
+    fn lists_of_languages_are_the_same_in_every_equivalent_spelling(
+        ranges in vec(("[a-z]{2,3}(-[A-Z]{2})?", 0..=1000_u16), 1..8),
+        shuffled in any::<prop::sample::Index>(),
+        upper: bool,
+    ) {
+        let spelled = |ranges: &[(String, u16)], spaces: &str| {
+            let one = |(tag, weight): &(String, u16)| {
+                format!("{tag}{spaces};{spaces}q={}.{:03}", weight / 1000, weight % 1000)
+            };
+            let text = ranges.iter().map(one).collect::<Vec<_>>().join(&format!("{spaces},"));
+            let mut request = HeaderMap::new();
+            request.insert("accept-language", HeaderValue::from_str(&text).unwrap());
+            request
+        };
+        // Sorted by weight, as upstream would; turned, as nobody may rely upon.
+        let mut sorted = ranges.clone();
+        sorted.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
+        let mut turned = ranges.clone();
+        turned.rotate_left(shuffled.index(ranges.len()));
+        if upper {
+            sorted.iter_mut().chain(&mut turned).for_each(|(tag, _)| tag.make_ascii_uppercase());
+        }
+        let vary = crate::fixtures::headers("Vary: Accept-Language");
+        for (policy, other) in [(Policy::cdn(), &sorted), (Policy::rfc(), &turned)] {
+            let stored = Vary::of(&spelled(&ranges, ""), &vary, policy.language).unwrap();
+            prop_assert!(stored.matches(&spelled(other, " ")));
+            let mut changed = other.clone();
+            changed[0].1 = if changed[0].1 == 0 { 1 } else { changed[0].1 - 1 };
+            prop_assert!(!stored.matches(&spelled(&changed, "")));
+            prop_assert!(!stored.matches(&HeaderMap::new()));
+        }
+    }
+}
+
+/// Directives without an argument.
+const FLAGS: [&str; 7] = [
+    "no-store",
+    "public",
+    "must-revalidate",
+    "proxy-revalidate",
+    "must-understand",
+    "no-transform",
+    "immutable",
+];
+
+fn reach() -> impl Strategy<Value = Reach> {
+    let fields = subsequence(vec!["set-cookie", "x-a", "b"], 1..=3)
+        .prop_map(|names| Reach::Fields(names.into_iter().map(HeaderName::from_static).collect()));
+    prop_oneof![Just(Reach::Nothing), Just(Reach::Everything), fields]
 }

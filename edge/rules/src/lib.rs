@@ -72,3 +72,5 @@ mod fixtures;
 mod laws;
 #[cfg(test)]
 mod partial_laws;
+#[cfg(test)]
+mod sharing_laws;

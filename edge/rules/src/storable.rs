@@ -265,7 +265,8 @@ mod tests {
             // status, response, in `cdn`, in `rfc`
             (503, "", Ok(1), Err(Status)),
             (404, "", Ok(3), Err(NotStorable::NoLifetime)),
-            (404, "Last-Modified: @-600", Ok(3), Ok(60)),
+            (404, "Last-Modified: @-600", Ok(60), Ok(60)), // a ground for a heuristic
+            (503, "Last-Modified: @-600", Err(Status), Err(Status)),
             (403, "", Err(Status), Err(Status)),
             (503, "Cache-Control: max-age=9", Ok(9), Ok(9)), // what it says wins
             (404, "Cache-Control: s-maxage=0", Err(NoValidator), Err(NoValidator)),
