@@ -404,4 +404,41 @@ mod tests {
         assert_eq!(store.sweep(|| true), 2);
         assert_eq!(store.counts().urls, 0);
     }
+
+    #[test]
+    fn what_was_under_way_comes_back_after_a_removal_and_not_after_an_invalidation() {
+        for (by_epoch, want) in [(false, "ttl=3600"), (true, "uri-miss")] {
+            let (store, epochs) = store();
+            let (now, key) = (SystemClock.now(), CacheKey::from("s http  /k"));
+            let under_way = response(&epochs, "a", "t", now);
+            if by_epoch {
+                epochs.apply([Selector::Url(key.place())], Strength::Hard);
+            }
+            store.invalidate(key.as_str());
+            store.insert(&key, &under_way);
+            assert_eq!(found(&store, "a", now), want);
+        }
+    }
+
+    #[test]
+    fn an_update_sees_each_variant_once_and_brings_back_nothing_that_was_purged() {
+        let (store, epochs) = store();
+        let (now, key) = (SystemClock.now(), CacheKey::from("s http  /k"));
+        for (plan, tag) in [("a", "red"), ("b", "blue"), ("c", "blue")] {
+            store.insert(&key, &response(&epochs, plan, tag, now));
+        }
+        epochs.apply([Selector::Tag("red")], Strength::Hard);
+        let seen = std::cell::Cell::new(0);
+        store.update(&key, |stored| {
+            seen.set(seen.get() + 1);
+            if stored.head().vary.matches(&fields("b")) {
+                Fate::Drop
+            } else {
+                Fate::Replace(stored.outdated(now))
+            }
+        });
+        assert_eq!(seen.get(), 2);
+        let found = ["a", "b", "c"].map(|plan| found(&store, plan, now));
+        assert_eq!(found, ["vary-miss", "vary-miss", "ttl=0"]);
+    }
 }
