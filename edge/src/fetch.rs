@@ -157,6 +157,9 @@ async fn ask_one(
     }
     let received = head.version;
     head.version = Version::HTTP_11; // ours, whatever the origin speaks (RFC 9110 §2.5)
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(header::CONTENT_LENGTH); // some say 0, and may not (RFC 9110 §8.6)
+    }
     if head.headers.contains_key(header::TRANSFER_ENCODING) {
         head.headers.remove(header::CONTENT_LENGTH); // overridden (RFC 9112 §6.3)
     } else {
@@ -372,7 +375,7 @@ pub(crate) fn freshened(
     let mut head = before.freshened(response, &site.policy, times);
     head = head.reselected(request, response, &site.policy);
     let surrogate = prepare(site, &mut head, times);
-    set_length(&mut head.headers, stored.body().len());
+    set_length(&mut head, stored.body().len());
     let labels = labels(&core.edge.epochs, &key.place(), &surrogate, &head.headers);
     Stored::new(head, surrogate, stored.body().clone(), Mark::new(stamp, labels))
 }
@@ -432,8 +435,13 @@ pub(crate) fn for_client(
     response
 }
 
-pub(crate) fn set_length(fields: &mut HeaderMap, length: u64) {
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+/// What has no body by its status says no length of one (RFC 9110 §8.6).
+fn set_length(head: &mut StoredHead, length: u64) {
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(header::CONTENT_LENGTH);
+    } else {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// How much of a body is still brought in for the store alone, once the last client has left.
@@ -476,7 +484,7 @@ pub(crate) async fn bring_in(
         (Ok(()), Some(chunks)) => {
             let body = StoredBody::compact(&chunks).await;
             let mut head = partial.head.clone();
-            set_length(&mut head.headers, body.len());
+            set_length(&mut head, body.len());
             head.headers.remove(header::TRAILER); // what is stored has none
             flow.hand_over(body.pieces());
             let mark = Mark::new(lead.flight.stamp(), partial.tags.clone());

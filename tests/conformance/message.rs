@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use meridian_config::units::ByteSize;
 use meridian_tests::client::Client;
 use meridian_tests::edge::EdgeProcess;
-use meridian_tests::origin::{ScriptedOrigin, Seen, ok};
+use meridian_tests::origin::{ScriptedOrigin, Seen, ok, status};
 use meridian_tests::raw;
 
 /// Sends one request's bytes and reads all until the edge closes.
@@ -204,7 +204,7 @@ async fn a_freshened_response_names_each_node_once() {
     let origin = ScriptedOrigin::start().await;
     origin.script_fn("/a", |seen| {
         let answer = match seen.header("if-none-match") {
-            Some(_) => meridian_tests::origin::status(304).header("via", "1.0 inner"),
+            Some(_) => status(304).header("via", "1.0 inner"),
             None => ok("a").header("via", "1.0 inner, 1.1 second"),
         };
         answer.header("etag", "\"1\"").header("cache-control", "max-age=0")
@@ -442,4 +442,36 @@ async fn trailers_of_a_request_reach_the_origin_and_only_the_harmless_ones() {
     let heard = heard.join_next().await.unwrap().unwrap();
     assert!(heard.ends_with("\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 7\r\n\r\n"), "{heard}");
     assert!(heard.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"), "{heard}");
+}
+
+#[tokio::test]
+async fn what_has_no_body_says_no_length_of_one_and_head_says_that_of_get() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/none", status(204).header("cache-control", "max-age=60"));
+    origin
+        .script("/some", ok("body").header("cache-control", "max-age=60").header("etag", "\"1\""));
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    for round in ["fetched", "stored"] {
+        for client in [Client::http1(edge.url()).await, Client::http2(edge.url()).await] {
+            let mut client = client.unwrap();
+            let reply = client.path("/none").await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.header("content-length")),
+                (204, None),
+                "{round}"
+            );
+            assert_eq!(reply.header("transfer-encoding"), None, "{round}");
+            assert_eq!(client.path("/some").await.header("content-length"), Some("4"), "{round}");
+            let head = Request::head("/some").body(Bytes::new()).unwrap();
+            let reply = client.send(head).await.unwrap();
+            assert_eq!(reply.header("content-length"), Some("4"), "{round}");
+            assert!(reply.body.is_empty(), "{round}");
+            let condition = Request::get("/some").header("if-none-match", "\"1\"");
+            let reply = client.send(condition.body(Bytes::new()).unwrap()).await.unwrap();
+            assert_eq!(reply.status, 304, "{round}");
+            assert_eq!(reply.header("transfer-encoding"), None, "{round}");
+            assert!(reply.header("content-length").is_none_or(|n| n == "4"), "{round}");
+        }
+    }
+    assert_eq!(origin.count("/none"), 1);
 }
