@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge::compression::{Coding, Compression, Compressor};
 use crate::edge::statuses::Statuses;
 use crate::network::Network;
 use crate::places::place;
@@ -17,6 +18,7 @@ use crate::units::{
 };
 
 mod check;
+pub mod compression;
 pub mod site_value;
 pub mod statuses;
 
@@ -54,6 +56,9 @@ pub struct Edge {
     /// The store.
     #[serde(default)]
     pub cache: Cache,
+    /// What compressing may cost.
+    #[serde(default)]
+    pub compression: Compressor,
     /// What is remembered of purges.
     #[serde(default)]
     pub purge: Purge,
@@ -406,6 +411,22 @@ pub struct Site {
     /// The query string within the key.
     #[serde(default)]
     pub query: Query,
+    /// Responses that are compressed here.
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+impl Site {
+    /// The codings that are made of its stored responses, in order of preference.
+    pub fn codings(&self) -> &[Coding] {
+        match (&self.compression.codings, self.profile) {
+            (Some(codings), _) => codings,
+            // Users expect it of a CDN; an origin that minds says `no-transform`.
+            (None, Profile::Cdn) => &Coding::ALL,
+            // A transformation that nobody asked for is not the letter.
+            (None, Profile::Rfc) => &[],
+        }
+    }
 }
 
 fn default_slice_size() -> ByteSize {

@@ -4,7 +4,7 @@
 //! - [`together`]: rules that span the files of several nodes
 //! - [`role`]: what roles have in common; [`edge`], [`origin`], [`control`] (with the front door):
 //!   one role each, its defaults and its rules
-//! - [`shared`]: tables that every role has; [`units`], [`network`], [`pattern`]: values
+//! - [`shared`]: tables that every role has; [`units`], [`network`], [`pattern`], [`media`]: values
 //! - [`places`]: points of presence and the round-trip times between them
 //!
 //! On the way from text to a role: `document` knows what stands where, `decode` reads past what is
@@ -24,6 +24,7 @@ pub mod edge;
 pub mod origin;
 pub mod role;
 
+pub mod media;
 pub mod network;
 pub mod pattern;
 pub mod places;

@@ -14,21 +14,26 @@ pub struct PathPattern(String);
 impl PathPattern {
     /// Whether the whole of `path` matches. Linear in `path` times the number of stars.
     pub fn matches(&self, path: &str) -> bool {
-        let mut pieces = self.0.split('*');
-        let first = pieces.next().unwrap_or_default();
-        let Some(mut rest) = path.strip_prefix(first) else { return false };
-        let Some(last) = pieces.next_back() else { return rest.is_empty() };
-        for piece in pieces {
-            let Some(at) = rest.find(piece) else { return false };
-            rest = rest.get(at + piece.len()..).unwrap_or_default();
-        }
-        rest.ends_with(last)
+        stars_match(&self.0, path)
     }
 
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether the whole of `text` matches `pattern`, in which a `*` stands for any run of characters.
+pub(crate) fn stars_match(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = pieces.next_back() else { return rest.is_empty() };
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = rest.get(at + piece.len()..).unwrap_or_default();
+    }
+    rest.ends_with(last)
 }
 
 impl FromStr for PathPattern {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
+use meridian_config::edge::compression::{Coding, Compression, Compressor};
 use meridian_config::edge::{
     Accept, Cache, Edge, Follow, Profile, Purge, Query, RangeFill, Site, Upstream,
 };
@@ -233,6 +234,7 @@ fn full_edge() -> Edge {
         cores: NonZeroU16::new(2),
         accept: Accept::default(),
         cache: Cache::default(),
+        compression: Compressor::default(),
         purge: Purge::default(),
         control: Some(Follow {
             replicas: vec!["c".parse().unwrap()],
@@ -293,6 +295,7 @@ fn full_site() -> Site {
         store_short_parts: Some(true),
         expose_surrogate_fields: true,
         query: Query { keep: Some(vec!["k".to_owned()]), drop: vec!["d".to_owned()], sort: true },
+        compression: Compression { codings: Some(vec![Coding::Zstd]), ..Compression::default() },
     }
 }
 

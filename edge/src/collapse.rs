@@ -51,6 +51,8 @@ pub(crate) struct Partial {
     pub(crate) length: Option<u64>,
     /// Which part that is, if it is not the whole that `head` is about.
     pub(crate) part: Option<ContentRange>,
+    /// Whether it will have other forms than the one that it comes in.
+    pub(crate) has_forms: bool,
 }
 
 /// What a fetch came to.

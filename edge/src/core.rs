@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::clock::SharedClock;
 use crate::collapse::Collapse;
+use crate::compress::Compressor;
 use crate::connection::Load;
 use crate::counters::EdgeCounters;
 use crate::epochs::Epochs;
@@ -54,6 +55,7 @@ pub(crate) struct Edge {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) background: Arc<Semaphore>,
     pub(crate) tunnels: Arc<Tunnels>,
+    pub(crate) compressor: Compressor,
     pub(crate) cache: Cache,
     pub(crate) accept: Accept,
     pub(crate) counters: EdgeCounters,

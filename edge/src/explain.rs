@@ -3,6 +3,7 @@
 //!
 //! Asks the very functions that the road asks, and changes nothing.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderMap, Method, Uri};
@@ -64,6 +65,8 @@ struct Variant {
     /// The size of its slices, which are stored by themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     slice_bytes: Option<u64>,
+    /// What was made of it for clients that accept a coding, by its name.
+    coded_bytes: BTreeMap<&'static str, u64>,
     memory_bytes: u32,
     /// Whether this request selects it.
     selected: bool,
@@ -233,6 +236,7 @@ fn variant(edge: &Edge, key: &str, stored: &Stored, question: &Question, now: No
             StoredBody::Sliced { size, .. } => Some(*size),
             StoredBody::One(_) | StoredBody::Many { .. } | StoredBody::Parts(_) => None,
         },
+        coded_bytes: coded_bytes(stored),
         memory_bytes: stored.weight(),
         selected: head.vary.matches(&question.headers),
         vary: field("vary").unwrap_or_default(),
@@ -257,6 +261,11 @@ fn variant(edge: &Edge, key: &str, stored: &Stored, question: &Question, now: No
         stamp: stored.mark().stamp(),
         selectors: selectors(edge, &place(key), stored),
     }
+}
+
+fn coded_bytes(stored: &Stored) -> BTreeMap<&'static str, u64> {
+    let all = stored.forms().into_iter().flat_map(|forms| forms.bodies().all());
+    all.map(|(coding, coded)| (coding.token(), coded.length)).collect()
 }
 
 /// What a purge can name `stored` by: what is always so, and what has ever been named.

@@ -26,7 +26,9 @@ use crate::core::Core;
 use crate::epochs::{Mark, Standing};
 use crate::error::{BodyError, FetchError};
 use crate::flow::{Flow, Pushed};
+use crate::forms::Forms;
 use crate::key::CacheKey;
+use crate::negotiate::{self, first_forms, will_have_forms};
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, Sender, request_head, varies_by_edge};
 use crate::route::Site;
@@ -282,7 +284,8 @@ pub(crate) async fn settle(
         }
     };
     let leftover = Leftover::of(core, &upstream);
-    bring_in(core, site, (lead, key), storable, body, times, leftover).await;
+    let stored = bring_in(core, site, (lead, key), storable, body, times, leftover).await;
+    negotiate::prepare(core, site, &asked.headers, stored.as_ref());
 }
 
 /// What is stored is not what a newer answer says, though that may not take its place: it is fresh
@@ -376,8 +379,11 @@ pub(crate) fn freshened(
     head = head.reselected(request, response, &site.policy);
     let surrogate = prepare(site, &mut head, times);
     set_length(&mut head, stored.body().len());
+    let first = first_forms(site, key, &mut head, stored.body());
+    let forms = first.map(|first| stored.forms().map_or(first, Forms::renewed));
     let labels = labels(&core.edge.epochs, &key.place(), &surrogate, &head.headers);
-    Stored::new(head, surrogate, stored.body().clone(), Mark::new(stamp, labels))
+    let mark = Mark::new(stamp, labels);
+    Stored::new(head, surrogate, stored.body().clone(), mark).with_forms(forms)
 }
 
 /// Stores an answer that only its own client waits for, while that reads it.
@@ -432,6 +438,9 @@ pub(crate) fn for_client(
             response.headers_mut().remove(name);
         }
     }
+    let length = response.body().size_hint().exact();
+    let status = response.status();
+    will_have_forms(site, status, response.headers_mut(), length);
     response
 }
 
@@ -468,18 +477,21 @@ pub(crate) async fn bring_in(
     body: UpstreamBody,
     times: &Exchange,
     leftover: Leftover,
-) {
+) -> Option<Stored> {
     let edge = &core.edge;
     let surrogate = prepare(site, &mut head, times);
     let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
     let _ending = Ending(&flow);
     let length = body.size_hint().exact();
     let tags = labels(&edge.epochs, &key.place(), &surrogate, &head.headers);
-    let partial = Arc::new(Partial { head, tags, flow: Arc::clone(&flow), length, part: None });
+    let has_forms = will_have_forms(site, head.status, &mut head.headers, length);
+    let flow_ = Arc::clone(&flow);
+    let partial = Arc::new(Partial { head, tags, flow: flow_, length, part: None, has_forms });
     edge.collapse.bring_together(key);
     lead.flight.land(Landing::Shared(Arc::clone(&partial)));
 
     let ended = pump(core, lead, body, &flow, length, leftover).await;
+    let mut stored = None;
     match (ended, flow.whole()) {
         (Ok(()), Some(chunks)) => {
             let body = StoredBody::compact(&chunks).await;
@@ -488,7 +500,10 @@ pub(crate) async fn bring_in(
             head.headers.remove(header::TRAILER); // what is stored has none
             flow.hand_over(body.pieces());
             let mark = Mark::new(lead.flight.stamp(), partial.tags.clone());
-            edge.store.insert(key, &Stored::new(head, surrogate, body, mark));
+            let forms = first_forms(site, key, &mut head, &body);
+            let whole = Stored::new(head, surrogate, body, mark).with_forms(forms);
+            edge.store.insert(key, &whole);
+            stored = Some(whole);
         }
         // Too large, and so it will be for whoever asks next; want of room passes.
         (Ok(()), None) if flow.received() > edge.cache.max_body.get() => {
@@ -499,6 +514,7 @@ pub(crate) async fn bring_in(
     }
     // Only now do the readers see the end: who asks again after it finds the response stored.
     flow.end(ended);
+    stored
 }
 
 /// Ends a flow whose task is gone before it could: readers must not wait for ever.

@@ -10,8 +10,11 @@
 //!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`hops`] on the way up
 //! - [`ranged`] less than the whole, by its [`course`]: [`parts`] by themselves, [`slices`] and
 //!   [`slice_fetch`] · [`stored_body`] what is held of a response · [`reuse`] from the store
-//! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer · [`interim`]
-//!   what comes before it · [`tunnel`] what is no HTTP any more
+//! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer, in the
+//!   [`forms`] that [`negotiate`] chooses · [`interim`] what comes before it · [`tunnel`] what is
+//!   no HTTP any more
+//!
+//! Off the road: [`compress`] makes coded forms of stored responses, [`coder`] codes.
 //!
 //! Purges: [`epochs`] what they leave of what is stored, with [`scope`], [`lengths`] and [`sync`]
 //! below it · [`purge`] what they say in this edge's terms · [`tags`] of a response · [`stream`]
@@ -33,7 +36,9 @@ mod admin;
 mod asked;
 mod body;
 pub mod clock;
+mod coder;
 mod collapse;
+mod compress;
 mod connection;
 mod core;
 mod counters;
@@ -46,6 +51,7 @@ pub mod error;
 mod explain;
 mod fetch;
 mod flow;
+mod forms;
 mod hops;
 mod interim;
 mod key;
@@ -53,6 +59,7 @@ mod languages;
 mod lengths;
 mod line;
 mod metrics;
+mod negotiate;
 mod outcome;
 mod parts;
 mod purge;

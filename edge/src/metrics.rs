@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use meridian_edge_rules::coding::Coding;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -39,6 +40,7 @@ impl Collector for Reader {
         self.requests(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.store(&mut encoder)?;
+        self.compression(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         self.purges(&mut encoder)?;
         self.control(&mut encoder)
@@ -201,6 +203,57 @@ impl Reader {
             "Collapsed fetches under way. A rise: the origin is slow",
             None,
             self.0.collapse.flights(),
+        )
+    }
+
+    fn compression(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (compressor, counts) = (&self.0.compressor, &self.0.compressor.counters);
+        let mut metric = encoder.encode_descriptor(
+            "edge_compressions",
+            "Coded bodies made, by coding. Each is made once while its response is stored: a rise \
+             beside an even number of requests means that responses do not stay",
+            None,
+            MetricType::Counter,
+        )?;
+        for coding in Coding::ALL {
+            let made = counts.made.get(coding.index()).map_or(0, load);
+            let labels = [("coding", coding.token())];
+            ConstCounter::new(made).encode(metric.encode_family(&labels)?)?;
+        }
+        let counters = [
+            (
+                "edge_compression_input_bytes",
+                "Bytes of which coded bodies were made",
+                &counts.bytes_in,
+            ),
+            ("edge_compression_output_bytes", "Bytes of the coded bodies made", &counts.bytes_out),
+            (
+                "edge_compression_useless",
+                "Bodies that a coding did not make smaller. A rise: a media type in \
+                 compression.types is compressed already",
+                &counts.useless,
+            ),
+            (
+                "edge_compression_shed",
+                "Answers as they came, as compression.queue was full. A steady rise: more \
+                 compression.workers, or lower levels",
+                &counts.shed,
+            ),
+            (
+                "edge_compression_failures",
+                "Bodies on which an encoder failed; the log has the reason",
+                &counts.failed,
+            ),
+        ];
+        for (name, help, value) in counters {
+            counter(encoder, name, help, load(value))?;
+        }
+        gauge(
+            encoder,
+            "edge_compression_queue",
+            "Bodies that wait to be coded. At compression.queue further ones stay as they are",
+            None,
+            compressor.length(),
         )
     }
 

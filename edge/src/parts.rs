@@ -29,6 +29,7 @@ use crate::epochs::{Mark, Standing};
 use crate::fetch::{self, Answered, Ending, Hold, Leftover, Update};
 use crate::flow::Flow;
 use crate::key::CacheKey;
+use crate::negotiate::{first_forms, will_have_forms};
 use crate::request_body::RequestBody;
 use crate::request_head::{Condition, Purpose, varies_by_edge};
 use crate::reuse::stored_meanwhile;
@@ -173,8 +174,9 @@ impl Fetching {
         let leftover = Leftover::of(core, &upstream);
         let body = response.into_body();
         if of.is_whole() && body.size_hint().exact() == Some(of.complete_length) {
-            return fetch::bring_in(core, site, (hold.lead, hold.key), head, body, times, leftover)
-                .await;
+            let hold = (hold.lead, hold.key);
+            fetch::bring_in(core, site, hold, head, body, times, leftover).await;
+            return;
         }
         self.bring_in_part(of, head, &fields, body, times, leftover).await;
     }
@@ -195,8 +197,11 @@ impl Fetching {
         let _ending = Ending(&flow);
         let length = body.size_hint().exact();
         let tags = labels(&edge.epochs, &self.key.place(), &surrogate, &head.headers);
-        let partial =
-            Arc::new(Partial { head, tags, flow: Arc::clone(&flow), length, part: Some(of) });
+        // Put together with others it may become a whole that has forms.
+        will_have_forms(site, head.status, &mut head.headers, Some(of.complete_length));
+        let (flow_, part) = (Arc::clone(&flow), Some(of));
+        let partial = Partial { head, tags, flow: flow_, length, part, has_forms: false };
+        let partial = Arc::new(partial);
         lead.flight.land(Landing::Shared(Arc::clone(&partial)));
 
         let ended = fetch::pump(core, lead, body, &flow, length, leftover).await;
@@ -261,7 +266,9 @@ impl Fetching {
         let of_all = before.iter().chain(&after).map(String::as_str);
         let all = tags(old.surrogate()).chain(tags(new.surrogate()));
         let mark = Mark::new(stamp, edge.epochs.labels(all, &place, of_all));
-        Some(Stored::new(fresh.head().clone(), fresh.surrogate().clone(), body, mark))
+        let mut head = fresh.head().clone();
+        let forms = first_forms(&self.site, &self.key, &mut head, &body);
+        Some(Stored::new(head, fresh.surrogate().clone(), body, mark).with_forms(forms))
     }
 }
 

@@ -201,6 +201,7 @@ mod tests {
                 query: config.query.clone(),
                 languages: SiteLanguages::default(),
                 ranges: RangeRules::of(&config, u64::MAX),
+                compression: None,
                 origins: Vec::new(),
                 counters: Arc::default(),
             };

@@ -19,8 +19,11 @@ use serde_json::json;
 
 use crate::body::{Body, UpstreamBody};
 use crate::collapse::Partial;
+use crate::core::Core;
 use crate::error::FetchError;
 use crate::flow::Reader;
+use crate::negotiate::{self, Form};
+use crate::route::Site;
 use crate::store::Stored;
 use crate::stored_body::StoredBody;
 
@@ -113,14 +116,22 @@ pub(crate) fn suffices(request: &RequestView<'_>, stored: &Stored) -> bool {
     }
 }
 
-/// Reuses a stored response.
+/// Reuses a stored response, in the form that suits the request.
 pub(crate) fn from_stored(
+    core: &Core,
+    site: &Site,
     request: &RequestView<'_>,
     stored: &Stored,
     age: Duration,
     status: &CacheStatus<'_>,
 ) -> Response<Body> {
-    reuse(request, stored.head(), Source::Stored(stored.body()), age, status)
+    let form = negotiate::of_stored(core, site, request, stored);
+    let form = form.map(|form| Form {
+        head: form.head,
+        body: Source::Stored(form.body),
+        ranges: form.ranges,
+    });
+    reuse(request, form, age, status)
 }
 
 /// Shares a response that is still arriving.
@@ -131,8 +142,13 @@ pub(crate) fn from_partial(
     age: Duration,
     status: &CacheStatus<'_>,
 ) -> Response<Body> {
-    let source = Source::Arriving(reader, partial.length, partial.part);
-    reuse(request, &partial.head, source, age, status)
+    let form = negotiate::of_arriving(request, &partial.head, partial.has_forms);
+    let form = form.map(|form| Form {
+        head: form.head,
+        body: Source::Arriving(reader, partial.length, partial.part),
+        ranges: form.ranges,
+    });
+    reuse(request, form, age, status)
 }
 
 /// Reuses a stored response whose slices are stored by themselves.
@@ -144,17 +160,20 @@ pub(crate) fn from_slices(
     status: &CacheStatus<'_>,
 ) -> Response<Body> {
     let source = Source::Assembled(stored.body().len(), assemble);
-    reuse(request, stored.head(), source, age, status)
+    reuse(request, Some(negotiate::as_it_came(stored.head(), source)), age, status)
 }
 
 fn reuse(
     request: &RequestView<'_>,
-    head: &StoredHead,
-    source: Source<'_>,
+    form: Option<Form<'_, Source<'_>>>,
     age: Duration,
     status: &CacheStatus<'_>,
 ) -> Response<Body> {
     let RequestView { method, headers } = *request;
+    let Some(Form { head, body: source, ranges: heeds_ranges }) = form else {
+        return not_acceptable(method, status);
+    };
+    let head = &*head;
     match head.precondition(request) {
         Precondition::Proceed => {}
         Precondition::NotModified => {
@@ -170,6 +189,7 @@ fn reuse(
         return arriving_part(head, reader, length, of, age, status);
     }
     if head.status == StatusCode::OK
+        && heeds_ranges
         && headers.contains_key(header::RANGE)
         && let Some(length) = source.len()
     {
@@ -187,6 +207,16 @@ fn reuse(
     }
     let body = if *method == Method::HEAD { Body::empty() } else { source.whole() };
     reused(head.status, head.headers.clone(), body, age, status)
+}
+
+/// The client refuses every form that there is (RFC 9110 §15.5.7).
+fn not_acceptable(method: &Method, status: &CacheStatus<'_>) -> Response<Body> {
+    let detail = "this is there in no coding that Accept-Encoding allows; identity may not be \
+                  refused before another is made";
+    let mut response = problem(method, StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    add_cache_status(response.headers_mut(), status);
+    response
 }
 
 fn reused(

@@ -30,7 +30,11 @@ pub(crate) fn hit(
 ) -> Response<Body> {
     let status =
         CacheStatus { hit: true, ttl: Some(ttl), cache: &core.edge.name, ..CacheStatus::default() };
-    core.counted(site, outcome(ttl), respond::from_stored(request, stored, age, &status))
+    core.counted(
+        site,
+        outcome(ttl),
+        respond::from_stored(core, site, request, stored, age, &status),
+    )
 }
 
 /// How a request ended that the store answered.

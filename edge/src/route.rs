@@ -9,6 +9,7 @@ use meridian_config::edge::{Profile, Query, RangeFill, Site as SiteConfig};
 use meridian_edge_rules::authority::is_authority;
 use meridian_edge_rules::policy::{Negative, Policy};
 
+use crate::coder::Plan;
 use crate::counters::SiteCounters;
 use crate::languages::SiteLanguages;
 use crate::upstream::Upstream;
@@ -28,6 +29,8 @@ pub(crate) struct Site {
     /// Whether interim responses go on to clients.
     pub(crate) interim: bool,
     pub(crate) ranges: RangeRules,
+    /// What is coded of its stored responses.
+    pub(crate) compression: Option<Plan>,
     /// In order of preference.
     pub(crate) origins: Vec<Arc<Upstream>>,
     /// One per core.

@@ -24,6 +24,7 @@ use crate::accept::{Listener, listen};
 use crate::admin::Admin;
 use crate::clock::{SharedClock, SystemClock};
 use crate::collapse::Collapse;
+use crate::compress::{Compressor, step_back};
 use crate::connection::Load;
 use crate::core::{Core, Edge, MAX_BACKGROUND};
 use crate::counters::EdgeCounters;
@@ -70,6 +71,8 @@ pub struct Bound {
     registrar: Option<Registrar>,
     silence: Duration,
     sweep_pause: Duration,
+    /// Threads that compress.
+    compressors: u16,
 }
 
 /// Runs an edge until `stop`, and drains it.
@@ -115,7 +118,8 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
     let upstream = edge.upstreams.iter().map(longest).max().unwrap_or_default();
     let silence = config.accept.send_timeout.get() + upstream;
     let sweep_pause = config.purge.sweep_pause.get();
-    Ok(Bound { edge, fronts, admin, addresses, registrar, silence, sweep_pause })
+    let compressors = config.compression.workers.get();
+    Ok(Bound { edge, fronts, admin, addresses, registrar, silence, sweep_pause, compressors })
 }
 
 fn build(
@@ -159,6 +163,7 @@ fn build(
             config.accept.max_tunnels.get(),
             config.accept.tunnel_idle_timeout.get(),
         ),
+        compressor: Compressor::new(&config.compression),
         cache: config.cache.clone(),
         accept: config.accept.clone(),
         counters: EdgeCounters::default(),
@@ -249,6 +254,7 @@ impl Bound {
                 ended.await.unwrap_or_else(|_| Err(RunError::Panicked("a serving thread".into())))
             });
         }
+        compress(&edge, self.compressors, &stop, &mut tasks)?;
         let admin = Listener {
             limits,
             permits: Arc::new(Semaphore::new(MAX_ADMIN)),
@@ -291,6 +297,37 @@ impl Bound {
         drained.cancel();
         outcome.and(join(&mut admin_task, &stop).await)
     }
+}
+
+/// Starts the threads that compress, until `stop`.
+fn compress(
+    edge: &Arc<Edge>,
+    threads: u16,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<Result<(), RunError>>,
+) -> Result<(), RunError> {
+    for index in 0..threads {
+        let (tell, ended) = oneshot::channel();
+        let (edge, name) = (Arc::clone(edge), format!("compress-{index}"));
+        let work = move || {
+            step_back();
+            edge.compressor.work(&edge.store);
+            // Nobody listens any more only if the edge is gone.
+            let _told = tell.send(());
+        };
+        let spawned = thread::Builder::new().name(name.clone()).spawn(work);
+        spawned.map_err(|source| RunError::Thread { name, source })?;
+        tasks.spawn(async move {
+            ended.await.map_err(|_gone| RunError::Panicked("a compressing thread".into()))
+        });
+    }
+    let (edge, stop) = (Arc::clone(edge), stop.clone());
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        edge.compressor.close();
+        Ok(())
+    });
+    Ok(())
 }
 
 /// Waits for all; whichever ends first, by order, error or panic, ends the rest.

@@ -25,6 +25,7 @@ use meridian_config::violation::Violations;
 use serde_json::Value;
 use tracing::{info, warn};
 
+use crate::coder::Plan;
 use crate::core::Edge;
 use crate::counters::SiteCounters;
 use crate::error::RunError;
@@ -200,6 +201,7 @@ fn sites(
             query: site.query.clone(),
             languages: SiteLanguages::new(&site.languages),
             ranges: RangeRules::of(site, config.cache.max_body.get()),
+            compression: Plan::of(site),
             origins: origins.collect::<Result<_, _>>()?,
             counters,
         };

@@ -139,7 +139,8 @@ impl SliceFetch {
             }
             None if of.is_whole() => {
                 let (lead, key) = (&self.lead, &self.key);
-                return fetch::bring_in(core, site, (lead, key), head, body, times, leftover).await;
+                fetch::bring_in(core, site, (lead, key), head, body, times, leftover).await;
+                return;
             }
             None if if_range(&head.validators).is_none() || varies_by_edge(&fields) => {
                 // It cannot be told whether the next slice would be of the same representation.
@@ -211,6 +212,7 @@ impl SliceFetch {
             flow: Arc::clone(&flow),
             length,
             part: Some(of),
+            has_forms: false,
         };
         if slicing.of.is_none() {
             let (len, size) = (of.complete_length, slicing.size);

@@ -27,6 +27,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use crate::epochs::{Epochs, Mark, Standing};
+use crate::forms::{Bodies, Forms};
 use crate::key::{self, CacheKey};
 use crate::stored_body::StoredBody;
 
@@ -46,6 +47,8 @@ struct Parts {
     surrogate: HeaderMap,
     body: StoredBody,
     mark: Mark,
+    /// What is made of it for clients that accept a coding, where it may be.
+    forms: Option<Forms<StoredBody>>,
     weight: u32,
 }
 
@@ -66,7 +69,15 @@ impl Stored {
             fields_weight(&head.headers) + fields_weight(&surrogate) + mark.tags().weight();
         let bytes = OVERHEAD + fields + usize::try_from(body.held()).unwrap_or(usize::MAX);
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self(Arc::new(Parts { head, surrogate, body, mark, weight }))
+        Self(Arc::new(Parts { head, surrogate, body, mark, forms: None, weight }))
+    }
+
+    /// The same with its forms. To be called before it is shared.
+    pub(crate) fn with_forms(mut self, forms: Option<Forms<StoredBody>>) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.0) {
+            parts.forms = forms;
+        }
+        self
     }
 
     /// What a soft purge makes of it: its lifetime is over, and what it grants beyond that holds.
@@ -74,7 +85,8 @@ impl Stored {
         let mut head = self.head().clone();
         head.lifetime = head.lifetime.min(head.current_age(now));
         let mark = Mark::new(self.mark().stamp(), self.mark().tags().clone());
-        Self::new(head, self.surrogate().clone(), self.body().clone(), mark)
+        let outdated = Self::new(head, self.surrogate().clone(), self.body().clone(), mark);
+        outdated.with_forms(self.forms().map(Forms::renewed))
     }
 
     /// What it remembers of purges.
@@ -94,8 +106,23 @@ impl Stored {
         &self.0.body
     }
 
+    pub(crate) fn forms(&self) -> Option<&Forms<StoredBody>> {
+        self.0.forms.as_ref()
+    }
+
+    /// With what is made of it by now.
     pub(crate) fn weight(&self) -> u32 {
-        self.0.weight
+        let Some(forms) = &self.0.forms else { return self.0.weight };
+        let heads = fields_weight(&self.head().headers) + OVERHEAD;
+        let made = forms.bodies().all().map(|(_, coded)| {
+            let bytes = usize::try_from(coded.length).unwrap_or(usize::MAX);
+            u32::try_from(bytes.saturating_add(heads)).unwrap_or(u32::MAX)
+        });
+        made.fold(self.0.weight, u32::saturating_add)
+    }
+
+    fn has(&self, bodies: &Arc<Bodies<StoredBody>>) -> bool {
+        self.forms().is_some_and(|forms| Arc::ptr_eq(forms.bodies(), bodies))
     }
 }
 
@@ -300,6 +327,17 @@ impl Store {
                 old.body().is_whole() || !may_combine(&old.head().validators, validators)
             });
             Slot::of(variants).map_or(Op::Remove, Op::Put)
+        });
+    }
+
+    /// Weighs the response with these bodies again, as there are more of them; if it is stored
+    /// still.
+    pub(crate) fn weigh_again(&self, bodies: &Arc<Bodies<StoredBody>>) {
+        self.slots.entry_by_ref(&bodies.key).and_compute_with(|held| match held {
+            Some(held) if held.value().variants().iter().any(|stored| stored.has(bodies)) => {
+                Op::Put(held.into_value())
+            }
+            Some(_) | None => Op::Nop,
         });
     }
 

@@ -81,7 +81,14 @@ impl Waiter<'_> {
                     ..self.status()
                 };
                 let age = stored.head().current_age(now);
-                let response = respond::from_stored(&self.asking(), &stored, age, &status);
+                let response = respond::from_stored(
+                    self.core,
+                    self.site,
+                    &self.asking(),
+                    &stored,
+                    age,
+                    &status,
+                );
                 Some(self.counted(response))
             }
             Landing::Stored | Landing::Changed => None,
@@ -172,7 +179,9 @@ impl Waiter<'_> {
             ..self.status()
         };
         let age = stored.head().current_age(now);
-        Some(self.counted(respond::from_stored(&self.asking(), stored, age, &status)))
+        let (core, site) = (self.core, self.site);
+        let response = respond::from_stored(core, site, &self.asking(), stored, age, &status);
+        Some(self.counted(response))
     }
 
     fn failed(&self, error: &FetchError) -> Response<Body> {

@@ -6,6 +6,7 @@
 //! - [`invalidating`] RFC 9111 §4.4, RFC 9875: what an unsafe method forgets, and a POST leaves
 //! - [`switches`] what a site may choose: languages, lifetimes of failures, whose fields it obeys
 //! - [`selecting`] RFC 9111 §4.1, RFC 9110 §13, §14: variants, conditions, ranges
+//! - [`coding`] RFC 9110 §8.4, §12.5.3: content codings made at the edge
 //! - [`collapsing`] RFC 9111 §4: one forward request for many
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
 //! - [`purging`] what purges take and leave, told by a scripted control [`replica`]
@@ -23,6 +24,7 @@
 //!
 //! The public suite of cache tests is run by `tests/conformance-suite`.
 
+mod coding;
 mod collapsing;
 mod file;
 mod forwarding;

@@ -40,6 +40,7 @@ impl Role for Edge {
         }
         self.accept.check(&at.key("accept"), found);
         self.cache.check(&at.key("cache"), found);
+        self.compression.check(&at.key("compression"), found);
         self.purge.check(&at.key("purge"), found);
         if let Some(follow) = &self.control {
             self.check_follow(follow, at, found);
@@ -287,6 +288,7 @@ impl Site {
         let (least, most) = (ByteSize::kib(64), ByteSize::mib(64)); // 10,000 reads; a core's patience
         within(&at.key("slice_size"), self.slice_size, least, most, found);
         self.query.check(&at.key("query"), found);
+        self.compression.check(&at.key("compression"), found);
     }
 }
 

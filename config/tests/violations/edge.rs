@@ -375,3 +375,38 @@ fn what_rests_on_something_broken_is_not_judged() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[1].starts_with("f: site[0].origins[2] = 'origin-9': names no"), "{found:?}");
 }
+
+#[test]
+fn compression_has_bounds() {
+    check::<Edge>(
+        EDGE,
+        &[
+            ("compression.workers = 256", ""),
+            ("compression.workers = 257", "must be at most 256"),
+            ("compression.queue = 1000001", "must be at most 1000000"),
+            ("site[0].compression.codings = []", ""),
+            ("site[0].compression.codings = ['zstd', 'gzip']", ""),
+            (
+                "site[0].compression.codings = ['br', 'br']",
+                "site[0].compression.codings[1] = 'br': is there already, at index 0",
+            ),
+            (
+                "site[0].compression.types = ['text/html; charset=utf-8']",
+                "site[0].compression.types[0] = 'text/html; charset=utf-8': must be a media type \
+                 without parameters, such as 'text/*'",
+            ),
+            ("site[0].compression.min_size = '10MiB'", ""),
+            (
+                "site[0].compression.min_size = '11MiB'",
+                "site[0].compression.min_size = '11MiB': must be at most max_size = '10MiB'",
+            ),
+            ("site[0].compression.max_size = '257MiB'", "must be at most 256MiB"),
+            ("site[0].compression.gzip_level = 0", "must be at least 1"),
+            ("site[0].compression.gzip_level = 10", "must be at most 9"),
+            ("site[0].compression.br_level = 0", ""),
+            ("site[0].compression.br_level = 10", "must be at most 9"),
+            ("site[0].compression.zstd_level = 19", ""),
+            ("site[0].compression.zstd_level = 20", "must be at most 19"),
+        ],
+    );
+}

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Limits, Stream};
+use meridian_config::edge::compression::Compressor;
 use meridian_config::edge::{Accept, Cache, Edge, Follow, Purge, Site as EdgeSite, Upstream};
 use meridian_config::load::check;
 use meridian_config::origin::{Content, Limits as OriginLimits, Orders, Origin};
@@ -312,6 +313,7 @@ impl Planner<'_> {
             cores: None,
             accept: Accept { drain_timeout: EDGE_DRAIN, ..Accept::default() },
             cache: self.cache(),
+            compression: Compressor::default(),
             purge: Purge::default(),
             control: Some(Follow {
                 token_file: self.dir.token_file(),

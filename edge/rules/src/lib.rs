@@ -9,6 +9,8 @@
 //! | [`freshness`], [`age`] | for how long (§4.2.1-2), how old (§4.2.3) |
 //! | [`cache_control`], [`targeted`] | directives, and which field speaks here (RFC 9213) |
 //! | [`vary`], [`language`] | which of several stored responses (§4.1) |
+//! | [`coding`] | which content coding a request is to have (RFC 9110 §12.5.3) |
+//! | [`derived`] | whether an edge may code a response itself, and what comes of it |
 //! | [`validate`] | validators, preconditions, 304 (§4.3, RFC 9110 §13) |
 //! | [`ranges`] | which bytes (RFC 9110 §14) |
 //! | [`partial`] | parts of a representation, and which may be combined (§3.4) |
@@ -38,6 +40,9 @@ pub mod targeted;
 
 pub mod language;
 pub mod vary;
+
+pub mod coding;
+pub mod derived;
 
 pub mod validate;
 

@@ -62,9 +62,9 @@ impl EntityTag {
 
 /// A tag that is still part of a field.
 #[derive(Clone, Copy)]
-struct Tag<'a> {
-    weak: bool,
-    opaque: &'a [u8],
+pub(crate) struct Tag<'a> {
+    pub(crate) weak: bool,
+    pub(crate) opaque: &'a [u8],
 }
 
 impl<'a> Tag<'a> {
@@ -261,7 +261,11 @@ fn weak_match(validators: &Validators, tag: Tag<'_>) -> bool {
 }
 
 /// Whether a tag of the list matches; `*` matches any representation, and there is one.
-fn any_tag(request: &HeaderMap, name: &HeaderName, matches: impl Fn(Tag<'_>) -> bool) -> bool {
+pub(crate) fn any_tag(
+    request: &HeaderMap,
+    name: &HeaderName,
+    mut matches: impl FnMut(Tag<'_>) -> bool,
+) -> bool {
     request.get_all(name).iter().any(|line| {
         let mut rest = line.as_bytes().trim_ascii();
         if rest == b"*" {

@@ -11,6 +11,7 @@
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 
+use crate::coding::{Accepted, Coding};
 use crate::language::{Languages, Reading};
 use crate::list;
 
@@ -126,29 +127,12 @@ pub struct Codings {
 impl Codings {
     /// Reads `Accept-Encoding`. What cannot be read is not accepted.
     pub fn of(request: &HeaderMap) -> Self {
-        let (mut gzip, mut br, mut zstd, mut identity, mut any) = (None, None, None, None, None);
-        let lines = request.get_all(ACCEPT_ENCODING).iter();
-        for member in lines.flat_map(|line| list::members(line.as_bytes())) {
-            let mut parts = member.text.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-            let coding = parts.next().unwrap_or_default();
-            let accepted = parts.next().is_none_or(is_nonzero_weight);
-            let named = |name: &str| coding.eq_ignore_ascii_case(name.as_bytes());
-            let slot = match () {
-                () if named("gzip") || named("x-gzip") => &mut gzip,
-                () if named("br") => &mut br,
-                () if named("zstd") => &mut zstd,
-                () if named("identity") => &mut identity,
-                () if named("*") => &mut any,
-                () => continue,
-            };
-            *slot = Some(accepted);
-        }
-        let accepted = |coding: Option<bool>| coding.or(any).unwrap_or(false);
+        let accepted = Accepted::of(request);
         Self {
-            gzip: accepted(gzip),
-            br: accepted(br),
-            zstd: accepted(zstd),
-            no_identity: identity.or(any) == Some(false),
+            gzip: accepted.accepts(Coding::Gzip),
+            br: accepted.accepts(Coding::Br),
+            zstd: accepted.accepts(Coding::Zstd),
+            no_identity: !accepted.accepts_identity(),
         }
     }
 
@@ -173,16 +157,6 @@ impl Codings {
             (true, true, true, true) => "gzip, br, zstd, identity;q=0",
         }
     }
-}
-
-/// `q=0`, with zeros behind the point or not, refuses; so does a weight that cannot be read.
-fn is_nonzero_weight(parameter: &[u8]) -> bool {
-    let weight = match parameter {
-        [b'q' | b'Q', b'=', weight @ ..] => weight,
-        _ => return false,
-    };
-    let digits = weight.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
-    digits && weight.iter().any(|byte| (b'1'..=b'9').contains(byte))
 }
 
 #[cfg(test)]
