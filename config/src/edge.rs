@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::compression::{Coding, Compression, Compressor};
+use crate::edge::resilience::{Adaptive, Breaker, FirstByte, Health, Retry};
 use crate::edge::statuses::Statuses;
 use crate::network::Network;
 use crate::places::place;
@@ -19,6 +20,7 @@ use crate::units::{
 
 mod check;
 pub mod compression;
+pub mod resilience;
 pub mod site_value;
 pub mod statuses;
 
@@ -249,9 +251,10 @@ pub struct Upstream {
     /// Until the connection stands. 1-60 s make sense; default 2s.
     #[serde(default = "default_connect")]
     pub connect_timeout: HumanDuration,
-    /// From the request to the first byte of its answer; default 15s.
+    /// From the request to the first byte of its answer; default 15s. `"adaptive"`: as `adaptive`
+    /// says.
     #[serde(default = "default_first_byte")]
-    pub first_byte_timeout: HumanDuration,
+    pub first_byte_timeout: FirstByte,
     /// Between two parts of a body; default 10s.
     #[serde(default = "default_between_bytes")]
     pub between_bytes_timeout: HumanDuration,
@@ -274,13 +277,43 @@ pub struct Upstream {
     /// can be; default 64KiB.
     #[serde(default = "default_retry_buffer")]
     pub retry_buffer: ByteSize,
+    /// How long a request waits for one of its places; default 1s.
+    #[serde(default = "default_queue_timeout")]
+    pub queue_timeout: HumanDuration,
+    /// The share of its places that background refreshes leave to clients; default 0.25.
+    #[serde(default = "default_client_reserve")]
+    pub client_reserve: Ratio,
+    /// Lowers the number of places while its latency grows; default: no.
+    #[serde(default)]
+    pub adaptive_limit: bool,
+    /// The request field that tells it how many milliseconds the edge will wait. Default: none.
+    #[serde(default)]
+    pub deadline_field: Option<String>,
+    /// `[origin.adaptive]`.
+    #[serde(default)]
+    pub adaptive: Adaptive,
+    /// `[origin.retry]`.
+    #[serde(default)]
+    pub retry: Retry,
+    /// `[origin.breaker]`.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// `[origin.health]`.
+    #[serde(default)]
+    pub health: Health,
 }
 
 fn default_connect() -> HumanDuration {
     HumanDuration::secs(2)
 }
-fn default_first_byte() -> HumanDuration {
-    HumanDuration::secs(15)
+fn default_first_byte() -> FirstByte {
+    FirstByte::Fixed(HumanDuration::secs(15))
+}
+fn default_queue_timeout() -> HumanDuration {
+    HumanDuration::secs(1) // who has waited a second for a place only adds to the crowd
+}
+fn default_client_reserve() -> Ratio {
+    Ratio::new(0.25)
 }
 fn default_between_bytes() -> HumanDuration {
     HumanDuration::secs(10)
@@ -321,6 +354,26 @@ pub struct Site {
     pub profile: Profile,
     /// Its origin servers by name, in order of preference.
     pub origins: Vec<NodeName>,
+    /// Origins that are asked only when those do not look alive or cannot be reached.
+    #[serde(default)]
+    pub backup_origins: Vec<NodeName>,
+    /// Takes its origins as equally good: each request goes to the better of two picked at random.
+    #[serde(default)]
+    pub spread: bool,
+    /// With fewer than this share of its origins alive all count as alive. Default 0.5.
+    #[serde(default = "default_panic_threshold")]
+    pub panic_threshold: Ratio,
+    /// Retries and breakers at its origins. Default: yes in `cdn`, no in `rfc`.
+    #[serde(default)]
+    pub resilience: Option<bool>,
+    /// How long a fetch that failed (5xx, or no answer) is the answer to all who ask for the same.
+    /// Default: 1s in `cdn`, 0s in `rfc`.
+    #[serde(default)]
+    pub failure_lifetime: Option<HumanDuration>,
+    /// How long a client waits for an origin while something stale may stand in. Default: 1s in
+    /// `cdn`; in `rfc` until the fetch has failed.
+    #[serde(default)]
+    pub stale_patience: Option<HumanDuration>,
     /// Sends the client's own `Host` upstream; the host is then part of the key.
     #[serde(default)]
     pub preserve_host: bool,
@@ -446,6 +499,10 @@ pub enum RangeFill {
     Slices,
     /// That part and no more; parts are stored, and combined where validators allow it.
     Pass,
+}
+
+fn default_panic_threshold() -> Ratio {
+    Ratio::new(0.5)
 }
 
 /// Which defaults a site has.

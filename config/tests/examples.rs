@@ -17,6 +17,7 @@ use toml::{Table, Value};
 
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
 use meridian_config::edge::compression::{Coding, Compression, Compressor};
+use meridian_config::edge::resilience::{self, Adaptive, Breaker, FirstByte, Retry};
 use meridian_config::edge::{
     Accept, Cache, Edge, Follow, Profile, Purge, Query, RangeFill, Site, Upstream,
 };
@@ -248,7 +249,7 @@ fn full_edge() -> Edge {
             name: "o".parse().unwrap(),
             authority: Some("o:1".parse().unwrap()),
             connect_timeout: HumanDuration::secs(1),
-            first_byte_timeout: HumanDuration::secs(2),
+            first_byte_timeout: FirstByte::Fixed(HumanDuration::secs(2)),
             between_bytes_timeout: HumanDuration::secs(3),
             total_timeout: HumanDuration::secs(4),
             max_requests: some(5),
@@ -256,6 +257,17 @@ fn full_edge() -> Edge {
             max_idle: some(7),
             idle_timeout: HumanDuration::secs(8),
             retry_buffer: ByteSize::kib(9),
+            queue_timeout: HumanDuration::secs(9),
+            client_reserve: Ratio::new(0.5),
+            adaptive_limit: true,
+            deadline_field: Some("f".to_owned()),
+            adaptive: Adaptive::default(),
+            retry: Retry { enabled: Some(true), ..Retry::default() },
+            breaker: Breaker { enabled: Some(true), ..Breaker::default() },
+            health: resilience::Health {
+                path: Some("/".to_owned()),
+                ..resilience::Health::default()
+            },
         }],
         site: vec![full_site()],
         token: tokens(),
@@ -270,6 +282,12 @@ fn full_site() -> Site {
         default: true,
         profile: Profile::Rfc,
         origins: vec!["o".parse().unwrap()],
+        backup_origins: vec![],
+        spread: true,
+        panic_threshold: Ratio::new(0.1),
+        resilience: Some(true),
+        failure_lifetime: Some(HumanDuration::secs(1)),
+        stale_patience: Some(HumanDuration::secs(1)),
         preserve_host: true,
         default_lifetime: Some(HumanDuration::secs(1)),
         heuristic_max: Some(HumanDuration::secs(1)),

@@ -19,6 +19,7 @@ mod error;
 mod explain;
 mod load;
 mod net;
+mod origins;
 mod output;
 mod purge;
 mod region;

@@ -15,6 +15,7 @@ use crate::cli::StatusArgs;
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::error::{CommandError, chain};
+use crate::origins::{OriginView, origins};
 use crate::output::{Format, write_result};
 use crate::run::runtime;
 use crate::table::Table;
@@ -49,6 +50,8 @@ struct NodeStatus {
     /// What the control plane says of an edge.
     state: Option<&'static str>,
     traffic: Option<Traffic>,
+    /// How an edge sees its origins.
+    origins: Vec<OriginView>,
 }
 
 /// What an edge says of itself.
@@ -110,6 +113,7 @@ fn node(name: &str, role: &'static str, region: Option<&str>, url: &str) -> Node
         health: String::new(),
         state: None,
         traffic: None,
+        origins: Vec::new(),
     }
 }
 
@@ -185,8 +189,11 @@ async fn ask(mut node: NodeStatus) -> NodeStatus {
         Ok((_, why)) => format!("not ready: {why}"),
         Err(error) => chain(&error),
     };
-    if node.role == "edge" {
-        node.traffic = client.text("/metrics").await.ok().map(|text| traffic(&text));
+    if node.role == "edge"
+        && let Ok(text) = client.text("/metrics").await
+    {
+        node.traffic = Some(traffic(&text));
+        node.origins = origins(&text);
     }
     node
 }
@@ -266,9 +273,38 @@ fn text(status: &Status) -> String {
             format!("{} of {}", region.edges.healthy, region.edges.total),
         ]);
     }
+    let breakers = breakers(&status.nodes);
     let notes: String = status.notes.iter().map(|note| format!("\nnote: {note}")).collect();
     let regions = if status.regions.is_empty() { String::new() } else { format!("\n{regions}") };
-    format!("{nodes}{regions}{notes}")
+    format!("{nodes}{breakers}{regions}{notes}")
+}
+
+/// What each edge thinks of its origins, and how much it asks of them.
+fn breakers(nodes: &[NodeStatus]) -> String {
+    let mut table = Table::default()
+        .words("edge")
+        .words("origin")
+        .words("breaker")
+        .words("alive")
+        .numbers("in flight")
+        .numbers("asked")
+        .numbers("attempts per request")
+        .numbers("refused");
+    let mut rows = 0;
+    for (node, view) in nodes.iter().flat_map(|node| node.origins.iter().map(move |o| (node, o))) {
+        rows += 1;
+        table.row([
+            node.name.clone(),
+            view.origin.clone(),
+            view.breaker.clone(),
+            if view.up { "yes" } else { "no" }.to_owned(),
+            view.in_flight.to_string(),
+            view.asked.to_string(),
+            view.amplification.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+            view.refused.to_string(),
+        ]);
+    }
+    if rows == 0 { String::new() } else { format!("\n{table}") }
 }
 
 /// What the node says, and what the control plane thinks if that differs.

@@ -1,17 +1,21 @@
 //! The admin listener: metrics, health, `explain`, what the store holds.
 //!
-//! Nothing here changes anything yet: the switch of a breaker answers `not_offered` until there
-//! are breakers.
+//! # Invariants
+//! - Whoever changes something beyond loopback shows a token with the scope `operate`.
 
-use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use meridian_config::shared::Scope;
 use prometheus_client::registry::Registry;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::Handler;
@@ -20,6 +24,22 @@ use crate::connection::Connection;
 use crate::core::Edge;
 use crate::explain::{Question, explain};
 use crate::respond::problem;
+use crate::serve::Answer;
+use crate::tokens::{Denial, Tokens};
+use crate::upstream::Upstream;
+use crate::upstream::breaker::Forced;
+
+/// The longest body of an order.
+const MAX_BODY: usize = 4_096;
+/// Until it has arrived.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `PUT /v1/origins/{name}/breaker`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    state: String,
+}
 
 /// Answers operators.
 #[derive(Clone)]
@@ -28,10 +48,13 @@ pub(crate) struct Admin {
     pub(crate) registry: Arc<Registry>,
     /// Cancelled when the edge stops: it is then no longer ready.
     pub(crate) stop: CancellationToken,
+    pub(crate) tokens: Arc<Tokens>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
 }
 
 impl Handler for Admin {
-    type Answer = Ready<Response<Body>>;
+    type Answer = Answer;
 
     fn answer(
         &self,
@@ -40,19 +63,21 @@ impl Handler for Admin {
         _peer: SocketAddr,
     ) -> Self::Answer {
         let busy = connection.begin();
+        if let Some(upstream) = self.breaker_of(request.uri().path()) {
+            let (admin, upstream) = (self.clone(), Arc::clone(upstream));
+            return Answer::Later(Box::pin(async move {
+                let response = admin.breaker(&upstream, request).await;
+                response.map(|body| body.busy(busy))
+            }));
+        }
         let query = request.uri().query().unwrap_or_default();
         let response = self.route(request.method(), request.uri().path(), query);
-        ready(response.map(|body| body.busy(busy)))
+        Answer::Ready(Some(response.map(|body| body.busy(busy))))
     }
 }
 
 impl Admin {
     fn route(&self, method: &Method, path: &str, query: &str) -> Response<Body> {
-        if let Some(name) =
-            path.strip_prefix("/v1/origins/").and_then(|rest| rest.strip_suffix("/breaker"))
-        {
-            return self.breaker(method, name);
-        }
         let answer: fn(&Self, &Method, &str) -> Response<Body> = match path {
             "/healthz" => |_, _, _| text("text/plain", "ok\n".to_owned()),
             "/readyz" => Self::ready,
@@ -70,13 +95,46 @@ impl Admin {
         not_allowed(method, path, "GET, HEAD")
     }
 
-    fn breaker(&self, method: &Method, name: &str) -> Response<Body> {
-        if !self.edge.upstreams.iter().any(|upstream| upstream.name == name) {
-            let detail = format!("no origin is called {name:?} here");
-            return problem(method, StatusCode::NOT_FOUND, "not_found", &detail);
+    /// The origin whose breaker `path` names.
+    fn breaker_of(&self, path: &str) -> Option<&Arc<Upstream>> {
+        let name = path.strip_prefix("/v1/origins/")?.strip_suffix("/breaker")?;
+        self.edge.upstreams.iter().find(|upstream| upstream.name == name)
+    }
+
+    /// Shows a breaker, or forces it.
+    async fn breaker(&self, upstream: &Upstream, request: Request<Incoming>) -> Response<Body> {
+        let method = request.method().clone();
+        if method != Method::GET && method != Method::HEAD {
+            if method != Method::PUT {
+                return not_allowed(&method, request.uri().path(), "GET, HEAD, PUT");
+            }
+            let by = match self.authorize(request.headers()) {
+                Ok(by) => by.to_owned(),
+                Err(denial) => return denied(&method, &denial),
+            };
+            let rule = "must be {\"state\":\"auto\"}, \"open\" or \"closed\"";
+            let forced = ordered(request.into_body()).await;
+            let Some(forced) = forced.and_then(|order| Forced::of(&order.state)) else {
+                return problem(&method, StatusCode::BAD_REQUEST, "bad_request", rule);
+            };
+            tracing::info!(by, origin = upstream.name, state = forced.token(), "a breaker was set");
+            upstream.guard.force(forced, self.edge.clock.now().mono);
         }
-        let detail = "circuit breakers are not offered yet";
-        problem(method, StatusCode::NOT_IMPLEMENTED, "not_offered", detail)
+        let (phase, forced, probes) = upstream.guard.phase();
+        as_json(&json!({
+            "origin": upstream.name,
+            "state": forced.token(),
+            "phase": phase.token(),
+            "probes": probes,
+        }))
+    }
+
+    /// Who changes something. On loopback nobody needs to say.
+    fn authorize(&self, fields: &HeaderMap) -> Result<&str, Denial> {
+        if self.address.ip().to_canonical().is_loopback() {
+            return Ok("loopback");
+        }
+        self.tokens.authorize(fields, Scope::Operate)
     }
 
     fn ready(&self, method: &Method, _query: &str) -> Response<Body> {
@@ -163,6 +221,26 @@ fn question(query: &str) -> Result<Question, String> {
     };
     let target = target.map_err(|error| format!("url = {url:?}: {error}"))?;
     Ok(Question { url, target, headers })
+}
+
+/// The order in `body`, if it is one.
+async fn ordered(body: Incoming) -> Option<Order> {
+    let body = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await.ok()?.ok()?;
+    let bytes: Bytes = body.to_bytes();
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn denied(method: &Method, denial: &Denial) -> Response<Body> {
+    let (status, code) = match denial {
+        Denial::Unknown => (StatusCode::UNAUTHORIZED, "unauthorized"),
+        Denial::Scope { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+    };
+    let mut response = problem(method, status, code, &denial.to_string());
+    if status == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer"); // RFC 9110 §15.5.2
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
 }
 
 fn not_allowed(method: &Method, path: &str, allow: &'static str) -> Response<Body> {

@@ -13,12 +13,12 @@
 //! - A flight leaves the table after its response is in the store, so that there is no moment in
 //!   which it is in neither; who becomes leader looks into the store once more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -40,6 +40,8 @@ const SHARDS: usize = 16;
 const MAX_APART: usize = 1_024;
 /// For how long.
 const APART: Duration = Duration::from_secs(30);
+/// Failures that are remembered, per shard.
+const MAX_FAILED: usize = 1_024;
 
 /// A storable response whose body is still arriving.
 #[derive(Debug)]
@@ -80,6 +82,7 @@ pub(crate) enum Landing {
 pub(crate) struct Flight {
     /// Tells it from others under the same key.
     number: u64,
+    began: Instant,
     /// Taken before its request leaves; alive as long as anybody may use what it brings.
     stamp: Stamp,
     landing: watch::Sender<Option<Landing>>,
@@ -89,22 +92,31 @@ pub(crate) struct Flight {
     waiting: AtomicUsize,
     /// A seat was left.
     left: Notify,
+    /// Until when its failure is the answer to all who ask, where it failed.
+    fails_until: OnceLock<Instant>,
 }
 
 impl Flight {
-    fn new(number: u64, stamp: Stamp) -> Arc<Self> {
+    fn new(number: u64, stamp: Stamp, began: Instant) -> Arc<Self> {
         Arc::new(Self {
             number,
+            began,
             stamp,
             landing: watch::Sender::new(None),
             private: Mutex::new(None),
             waiting: AtomicUsize::new(0),
             left: Notify::new(),
+            fails_until: OnceLock::new(),
         })
     }
 
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// For how long it has been under way.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
     }
 
     /// Purges applied before its request left.
@@ -138,19 +150,38 @@ impl Flight {
         }
     }
 
+    /// Lets its failure, if that is what it comes to, be the answer to all who ask until then: one
+    /// dead URL costs one try, not one for each who asks.
+    pub(crate) fn fail_until(&self, until: Instant) {
+        let _first = self.fails_until.set(until);
+    }
+
+    /// Until when its failure is remembered, if it has failed.
+    fn failure(&self) -> Option<Instant> {
+        match &*self.landing.borrow() {
+            Some(Landing::Refused { .. } | Landing::Failed(_)) => self.fails_until.get().copied(),
+            Some(
+                Landing::Shared(_)
+                | Landing::Validated(_)
+                | Landing::Stored
+                | Landing::Changed
+                | Landing::Private,
+            )
+            | None => None,
+        }
+    }
+
     /// Whether followers with these fields may still use it.
-    fn suits(&self, request: &HeaderMap) -> bool {
+    fn suits(&self, request: &HeaderMap, now: Instant) -> bool {
         match &*self.landing.borrow() {
             None => true,
             Some(Landing::Shared(partial)) => partial.head.vary.matches(request),
-            Some(
-                Landing::Validated(_)
-                | Landing::Stored
-                | Landing::Changed
-                | Landing::Private
-                | Landing::Refused { .. }
-                | Landing::Failed(_),
-            ) => false,
+            Some(Landing::Refused { .. } | Landing::Failed(_)) => {
+                self.fails_until.get().is_some_and(|until| now < *until)
+            }
+            Some(Landing::Validated(_) | Landing::Stored | Landing::Changed | Landing::Private) => {
+                false
+            }
         }
     }
 }
@@ -264,6 +295,28 @@ pub(crate) struct Collapse {
 struct Shard {
     flights: HashMap<CacheKey, Vec<Arc<Flight>>, RandomState>,
     apart: HashMap<CacheKey, Instant, RandomState>,
+    /// Flights that have failed and are remembered, the first to be forgotten first.
+    failed: VecDeque<(Instant, CacheKey, Arc<Flight>)>,
+}
+
+impl Shard {
+    fn remove(&mut self, key: &CacheKey, flight: &Arc<Flight>) {
+        if let Some(flights) = self.flights.get_mut(key) {
+            flights.retain(|other| !Arc::ptr_eq(other, flight));
+            if flights.is_empty() {
+                self.flights.remove(key);
+            }
+        }
+    }
+
+    /// Forgets failures whose time is over.
+    fn forget(&mut self, now: Instant) {
+        while self.failed.front().is_some_and(|(until, _, _)| *until <= now)
+            && let Some((_, key, flight)) = self.failed.pop_front()
+        {
+            self.remove(&key, &flight);
+        }
+    }
 }
 
 impl Collapse {
@@ -296,30 +349,33 @@ impl Collapse {
         now: Instant,
     ) -> Role {
         let mut shard = self.shard(key);
+        shard.forget(now);
         if shard.apart.get(key).is_some_and(|until| now < *until) {
             drop(shard);
-            return Role::Apart(self.lead(key, &self.flight()));
+            return Role::Apart(self.lead(key, &self.flight(now)));
         }
         let flights = shard.flights.entry(key.clone()).or_default();
         let may_do = |flight: &&Arc<Flight>| {
             !tried.contains(&flight.number) && demand.is_met_by(flight.stamp())
         };
-        if let Some(flight) = flights.iter().filter(may_do).find(|flight| flight.suits(request)) {
+        if let Some(flight) =
+            flights.iter().filter(may_do).find(|flight| flight.suits(request, now))
+        {
             return Role::Follower(Seat::on(flight));
         }
-        let flight = self.flight();
+        let flight = self.flight(now);
         flights.push(Arc::clone(&flight));
         drop(shard);
         Role::Leader(self.lead(key, &flight))
     }
 
     /// The lead of a fetch that nobody else may follow.
-    pub(crate) fn lead_alone(self: &Arc<Self>, key: &CacheKey) -> Lead {
-        self.lead(key, &self.flight())
+    pub(crate) fn lead_alone(self: &Arc<Self>, key: &CacheKey, now: Instant) -> Lead {
+        self.lead(key, &self.flight(now))
     }
 
-    fn flight(&self) -> Arc<Flight> {
-        Flight::new(self.next.fetch_add(1, Relaxed), self.epochs.stamp())
+    fn flight(&self, now: Instant) -> Arc<Flight> {
+        Flight::new(self.next.fetch_add(1, Relaxed), self.epochs.stamp(), now)
     }
 
     fn lead(self: &Arc<Self>, key: &CacheKey, flight: &Arc<Flight>) -> Lead {
@@ -330,11 +386,15 @@ impl Collapse {
 
     fn remove(&self, key: &CacheKey, flight: &Arc<Flight>) {
         let mut shard = self.shard(key);
-        if let Some(flights) = shard.flights.get_mut(key) {
-            flights.retain(|other| !Arc::ptr_eq(other, flight));
-            if flights.is_empty() {
-                shard.flights.remove(key);
+        let is_listed = shard
+            .flights
+            .get(key)
+            .is_some_and(|flights| flights.iter().any(|other| Arc::ptr_eq(other, flight)));
+        match flight.failure() {
+            Some(until) if is_listed && shard.failed.len() < MAX_FAILED => {
+                shard.failed.push_back((until, key.clone(), Arc::clone(flight)));
             }
+            Some(_) | None => shard.remove(key, flight),
         }
         drop(shard);
         self.flights.fetch_sub(1, Relaxed);
@@ -343,9 +403,10 @@ impl Collapse {
     /// What is arriving for `key` that `request` may read, if anything is.
     pub(crate) fn arriving(&self, key: &CacheKey, request: &HeaderMap) -> Option<Arc<Partial>> {
         let shard = self.shard(key);
-        let mut flights = shard.flights.get(key)?.iter().filter(|flight| flight.suits(request));
-        flights.find_map(|flight| match &*flight.landing.borrow() {
-            Some(Landing::Shared(partial)) => Some(Arc::clone(partial)),
+        shard.flights.get(key)?.iter().find_map(|flight| match &*flight.landing.borrow() {
+            Some(Landing::Shared(partial)) => {
+                partial.head.vary.matches(request).then(|| Arc::clone(partial))
+            }
             None
             | Some(
                 Landing::Validated(_)
@@ -399,10 +460,14 @@ mod tests {
     use crate::scope::{Selector, Strength};
 
     #[expect(clippy::disallowed_methods, reason = "any point in time will do")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn join(collapse: &Arc<Collapse>, tried: &[u64]) -> Role {
         let key = CacheKey::from("s http  /k");
         let demand = collapse.epochs.demand(&key.place());
-        collapse.join(&key, &HeaderMap::new(), tried, demand, Instant::now())
+        collapse.join(&key, &HeaderMap::new(), tried, demand, now())
     }
 
     fn collapse() -> Arc<Collapse> {
@@ -442,6 +507,35 @@ mod tests {
         first.flight.land(Landing::Stored);
         drop(first);
         assert!(matches!(follower.landed().await, Landing::Stored));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_remembered_for_its_while_and_then_forgotten() {
+        let collapse = collapse();
+        let key = CacheKey::from("s http  /k");
+        let demand = collapse.epochs.demand(&key.place());
+        let began = now();
+        let at = |millis| began + Duration::from_millis(millis);
+        let ask = |now| collapse.join(&key, &HeaderMap::new(), &[], demand, now);
+        let refused = || Landing::Refused { upstream: "o".into(), status: StatusCode::BAD_GATEWAY };
+        let first = lead(ask(began));
+        first.flight.fail_until(at(1_000));
+        first.flight.land(refused());
+        drop(first);
+        for late in [0, 999] {
+            let landing = seat(ask(at(late))).landed().await;
+            assert!(matches!(landing, Landing::Refused { .. }), "{late}");
+        }
+        let second = lead(ask(at(1_000)));
+        second.flight.fail_until(at(2_000));
+        second.flight.land(Landing::Private); // no failure: nothing to remember
+        drop(second);
+        let third = lead(ask(at(1_001)));
+        third.flight.land(refused()); // nobody said that it is to be remembered
+        drop(third);
+        lead(ask(at(1_002)));
+        assert_eq!(collapse.flights(), 0);
+        assert!(collapse.shards.iter().all(|shard| shard.lock().unwrap().flights.is_empty()));
     }
 
     #[test]

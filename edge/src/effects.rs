@@ -16,12 +16,13 @@ use meridian_edge_rules::invalidate::{invalidated, invalidates, stands_for_get};
 use meridian_edge_rules::stored::StoredHead;
 use meridian_edge_rules::time::Now;
 
+use crate::ask::Answered;
 use crate::asked::Asked;
 use crate::body::UpstreamBody;
 use crate::collapse::{Lead, Seat};
 use crate::core::Core;
 use crate::epochs::{Mark, Stamp, Standing};
-use crate::fetch::{self, Answered};
+use crate::fetch;
 use crate::key::{CacheKey, Parts, write_key};
 use crate::request_head::varies_by_edge;
 use crate::route::Site;
@@ -84,7 +85,7 @@ pub(crate) fn settle(
     let posted = posted.filter(|posted| posted.stands(core));
     let epoch = invalidate(core, site, asked, &targets, answered.response.headers());
     let Posted { key, head, .. } = posted.filter(|_| epoch == seen + 1)?;
-    let lead = core.edge.collapse.lead_alone(&key);
+    let lead = core.edge.collapse.lead_alone(&key, core.now().mono);
     (lead.flight.stamp() == epoch).then_some(Keep { lead, head, times })
 }
 

@@ -32,6 +32,9 @@ pub(crate) enum FetchError {
     /// Every place to this origin is taken, and every place in its queue too.
     #[error("{upstream} has {limit} requests in flight and its queue is full")]
     ConnectionLimitReached { upstream: String, limit: u32 },
+    /// It has failed so much that it is not asked for a while.
+    #[error("{upstream} is not asked: its breaker is open")]
+    DestinationUnavailable { upstream: String, retry_after: Duration },
     /// What came is no answer to what was asked.
     #[error("{upstream} broke the protocol: {reason}")]
     HttpProtocolError { upstream: String, reason: &'static str },
@@ -59,6 +62,7 @@ impl FetchError {
             Self::ConnectionTerminated { .. } => "connection_terminated",
             Self::HttpResponseTimeout { .. } => "http_response_timeout",
             Self::ConnectionLimitReached { .. } => "connection_limit_reached",
+            Self::DestinationUnavailable { .. } => "destination_unavailable",
             Self::HttpProtocolError { .. } => "http_protocol_error",
             Self::RequestTooLarge { .. } | Self::HttpRequestError { .. } => "http_request_error",
             Self::SharedFailure { .. } => "http_response_status",
@@ -67,13 +71,14 @@ impl FetchError {
     }
 
     /// Every token, for metrics that are exported from zero.
-    pub(crate) const TOKENS: [&'static str; 10] = [
+    pub(crate) const TOKENS: [&'static str; 11] = [
         "connection_timeout",
         "connection_refused",
         "dns_error",
         "connection_terminated",
         "http_response_timeout",
         "connection_limit_reached",
+        "destination_unavailable",
         "http_protocol_error",
         "http_request_error",
         "http_response_status",
@@ -87,9 +92,9 @@ impl FetchError {
             Self::ConnectionTimeout { .. } | Self::HttpResponseTimeout { .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::ConnectionLimitReached { .. } | Self::ProxyInternalError => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::ConnectionLimitReached { .. }
+            | Self::DestinationUnavailable { .. }
+            | Self::ProxyInternalError => StatusCode::SERVICE_UNAVAILABLE,
             Self::RequestTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HttpRequestError { .. } => StatusCode::BAD_REQUEST,
             Self::SharedFailure { status, .. } => *status,
@@ -97,6 +102,43 @@ impl FetchError {
             | Self::DnsError { .. }
             | Self::HttpProtocolError { .. }
             | Self::ConnectionTerminated { .. } => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Whether the next who asks at once would very likely hear the same.
+    pub(crate) const fn is_lasting(&self) -> bool {
+        match self {
+            Self::ConnectionTimeout { .. }
+            | Self::ConnectionRefused { .. }
+            | Self::DnsError { .. }
+            | Self::HttpResponseTimeout { .. } => true,
+            // What broke off is asked for again by the next.
+            Self::ConnectionTerminated { .. }
+            | Self::HttpProtocolError { .. }
+            | Self::ConnectionLimitReached { .. }
+            | Self::DestinationUnavailable { .. }
+            | Self::RequestTooLarge { .. }
+            | Self::HttpRequestError { .. }
+            | Self::SharedFailure { .. }
+            | Self::ProxyInternalError => false,
+        }
+    }
+
+    /// When it is worth asking again, where that is known.
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::DestinationUnavailable { retry_after, .. } => Some(*retry_after),
+            Self::ConnectionTimeout { .. }
+            | Self::ConnectionRefused { .. }
+            | Self::DnsError { .. }
+            | Self::ConnectionTerminated { .. }
+            | Self::HttpResponseTimeout { .. }
+            | Self::ConnectionLimitReached { .. }
+            | Self::HttpProtocolError { .. }
+            | Self::RequestTooLarge { .. }
+            | Self::HttpRequestError { .. }
+            | Self::SharedFailure { .. }
+            | Self::ProxyInternalError => None,
         }
     }
 
@@ -113,6 +155,7 @@ impl FetchError {
                 | Self::ConnectionRefused { .. }
                 | Self::DnsError { .. }
                 | Self::ConnectionLimitReached { .. }
+                | Self::DestinationUnavailable { .. }
         )
     }
 }

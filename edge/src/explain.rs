@@ -49,7 +49,7 @@ pub(crate) struct Explanation {
     purges: Purging,
     next: Next,
     /// What this edge does not tell yet.
-    not_offered: [&'static str; 2],
+    not_offered: [&'static str; 1],
 }
 
 /// One stored response.
@@ -137,6 +137,26 @@ struct Origin {
     max_requests: u32,
     max_queue: u32,
     idle_connections: usize,
+    /// Whether it looks alive.
+    up: bool,
+    breaker: Breaker,
+    /// What half of its answers, and all but one in a hundred, take to begin.
+    latency_seconds: [Option<f64>; 2],
+    /// How long the next may take to begin.
+    first_byte_timeout_seconds: f64,
+    /// Whether a request that fails goes out once more.
+    retries: bool,
+}
+
+/// A breaker.
+#[derive(Debug, Serialize)]
+struct Breaker {
+    /// `closed`, `ramping-up`, `open` or `half-open`.
+    state: &'static str,
+    /// What an operator has said: `auto`, `open` or `closed`.
+    set: &'static str,
+    /// Whether requests of this site obey it.
+    enabled: bool,
 }
 
 /// What the next such request gets.
@@ -183,10 +203,10 @@ pub(crate) fn explain(edge: &Edge, question: &mut Question) -> Option<Explanatio
             staleness_seconds: edge.control_staleness().map(|known| known.as_secs_f64()),
         },
         kept_apart: edge.collapse.is_apart(&CacheKey::from(key.as_str()), now.mono),
-        origins: site.origins.iter().map(|upstream| origin(upstream)).collect(),
+        origins: site.origins.iter().map(|upstream| origin(upstream, site, now)).collect(),
         next: next(edge, site, &key, question, now),
         key,
-        not_offered: ["rule", "breaker"],
+        not_offered: ["rule"],
     })
 }
 
@@ -313,7 +333,10 @@ fn told(selector: Selector<'_>) -> serde_json::Value {
     }
 }
 
-fn origin(upstream: &crate::upstream::Upstream) -> Origin {
+fn origin(upstream: &crate::upstream::Upstream, site: &Site, now: Now) -> Origin {
+    let guard = &upstream.guard;
+    let (phase, forced, _probes) = guard.phase();
+    let seconds = |share| guard.latency(share).map(|latency| latency.as_secs_f64());
     let (max_requests, max_queue) = upstream.bulkhead.limits();
     Origin {
         name: upstream.name.clone(),
@@ -323,5 +346,14 @@ fn origin(upstream: &crate::upstream::Upstream) -> Origin {
         max_requests,
         max_queue,
         idle_connections: upstream.pools.idle(),
+        up: guard.is_up(now.mono),
+        breaker: Breaker {
+            state: phase.token(),
+            set: forced.token(),
+            enabled: guard.has_breaker(site.resilience.is_on),
+        },
+        latency_seconds: [seconds(0.5), seconds(0.99)],
+        first_byte_timeout_seconds: guard.first_byte(now.mono).as_secs_f64(),
+        retries: guard.retry.enabled.unwrap_or(site.resilience.is_on),
     }
 }

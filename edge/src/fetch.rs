@@ -1,24 +1,22 @@
-//! One upstream exchange: ask an origin, judge the answer, bring the body in.
+//! One fetch: have an origin asked ([`crate::ask`]), judge the answer, bring the body in.
 //!
-//! [`ask`] is the exchange itself. [`lead`] is the task of a collapsed fetch: it outlives the
-//! client that began it and always lands its flight. Nothing here answers clients.
+//! [`lead`] is the task of a collapsed fetch: it outlives the client that began it and always lands
+//! its flight. Nothing here answers clients.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
-use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
 use meridian_edge_rules::storable::NotStorable;
 use meridian_edge_rules::stored::StoredHead;
 use meridian_edge_rules::validate::Validators;
 use tracing::debug;
 
+use crate::ask::{Answered, Need, ask_for};
 use crate::asked::Asked;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial, Seat, Wanted};
@@ -30,162 +28,15 @@ use crate::forms::Forms;
 use crate::key::CacheKey;
 use crate::negotiate::{self, first_forms, will_have_forms};
 use crate::request_body::RequestBody;
-use crate::request_head::{Purpose, Sender, request_head, varies_by_edge};
+use crate::request_head::{Purpose, varies_by_edge};
 use crate::route::Site;
 use crate::store::{Fate, Stored};
 use crate::stored_body::StoredBody;
 use crate::tags::labels;
-use crate::tunnel::{Far, is_to};
 use crate::upstream::Upstream;
-use crate::upstream::deadline::Deadline;
-use crate::upstream::exchange::exchange;
-use crate::upstream::repeat::is_repeatable;
 
 /// Labels for purging and instructions for surrogates: for the edge, not for clients.
 const SURROGATE: [&str; 3] = ["surrogate-key", "cache-tag", "surrogate-control"];
-
-/// An answer's head, with its body still to be read.
-pub(crate) struct Answered {
-    pub(crate) response: Response<UpstreamBody>,
-    pub(crate) upstream: Arc<Upstream>,
-}
-
-/// Asks the site's origins in their order, until one answers. The next is asked only where the
-/// one before certainly saw nothing.
-pub(crate) async fn ask(
-    core: &Core,
-    site: &Site,
-    asked: &Asked,
-    body: RequestBody,
-    purpose: Purpose<'_>,
-) -> Result<Answered, FetchError> {
-    let mut body = Some(gathered(site, asked, body).await?);
-    let mut failure = FetchError::HttpRequestError { reason: "the site has no origin" };
-    let mut deadline = None;
-    for upstream in &site.origins {
-        let now = core.now().mono;
-        let deadline = *deadline.get_or_insert(Deadline::after(now, upstream.limits.total));
-        // A second round is reached only where the body was empty.
-        let body = body.take().unwrap_or(RequestBody::Empty);
-        let is_repeatable = matches!(body, RequestBody::Empty);
-        match ask_one(core, site, asked, body, purpose, upstream, deadline).await {
-            Ok(response) => {
-                upstream.recovered();
-                return Ok(Answered { response, upstream: Arc::clone(upstream) });
-            }
-            Err(error) => {
-                debug!(upstream = upstream.name, %error, "no usable answer");
-                upstream.failed(&error);
-                let goes_on = error.nothing_was_sent() && is_repeatable;
-                failure = error;
-                if !goes_on {
-                    break;
-                }
-            }
-        }
-    }
-    Err(failure)
-}
-
-/// The body as it can be sent more than once, where the request may be.
-async fn gathered(
-    site: &Site,
-    asked: &Asked,
-    body: RequestBody,
-) -> Result<RequestBody, FetchError> {
-    let most = site.origins.iter().map(|upstream| upstream.retry_buffer).max().unwrap_or(0);
-    if !is_repeatable(&asked.method, &asked.headers) {
-        return Ok(body);
-    }
-    body.gathered(most).await.map_err(|error| match error {
-        BodyError::TooLarge(limit) => FetchError::RequestTooLarge { limit },
-        BodyError::Incomplete
-        | BodyError::Stalled(_)
-        | BodyError::ClientGone
-        | BodyError::Changed
-        | BodyError::Abandoned => FetchError::HttpRequestError { reason: "its body broke off" },
-    })
-}
-
-async fn ask_one(
-    core: &Core,
-    site: &Site,
-    asked: &Asked,
-    body: RequestBody,
-    purpose: Purpose<'_>,
-    upstream: &Arc<Upstream>,
-    deadline: Deadline,
-) -> Result<Response<UpstreamBody>, FetchError> {
-    let sender = Sender {
-        via: &core.edge.via,
-        own_loop: &core.edge.own_loop,
-        preserve_host: site.preserve_host,
-        tells_host: matches!(purpose, Purpose::Pass | Purpose::Upgrade(_))
-            || (site.preserve_host && asked.told_host() == asked.authority.as_deref())
-            || asked.told_host().is_some_and(|host| core.edge.knows(site, host)),
-    };
-    let mut request = request_head(asked, body, upstream, &sender, purpose)?;
-    if let Some((connection, number)) = asked.interim.clone() {
-        hyper::ext::on_informational(&mut request, move |response| {
-            connection.interim.push(number, response.status(), response.headers());
-        });
-    }
-    let now = core.now().mono;
-    let total = upstream.limits.total;
-    let place = match deadline.bound(now, total, upstream.bulkhead.enter()).await {
-        Ok(Ok(place)) => place,
-        Ok(Err(full)) => {
-            let upstream = upstream.name.clone();
-            return Err(FetchError::ConnectionLimitReached { upstream, limit: full.limit });
-        }
-        Err(limit) => {
-            let upstream = upstream.name.clone();
-            return Err(FetchError::HttpResponseTimeout { upstream, limit });
-        }
-    };
-    let (mut response, lease) =
-        exchange(upstream, core.index, place, request, deadline, &core.tasks).await?;
-    let far = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
-        .then(|| hyper::upgrade::on(&mut response));
-    let (mut head, body) = response.into_parts();
-    if let (Some(far), Purpose::Upgrade(protocol)) = (far, purpose)
-        && is_to(&head.headers, protocol)
-    {
-        return Ok(switched(core, head, body, Far::new(far, lease)));
-    }
-    if head.status.is_informational() {
-        let reason = "it switched protocols unasked";
-        return Err(FetchError::HttpProtocolError { upstream: upstream.name.clone(), reason });
-    }
-    let received = head.version;
-    head.version = Version::HTTP_11; // ours, whatever the origin speaks (RFC 9110 §2.5)
-    if head.status == StatusCode::NO_CONTENT {
-        head.headers.remove(header::CONTENT_LENGTH); // some say 0, and may not (RFC 9110 §8.6)
-    }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
-        head.headers.remove(header::CONTENT_LENGTH); // overridden (RFC 9112 §6.3)
-    } else {
-        head.headers.remove(header::TRAILER); // none can follow
-    }
-    remove_hop_by_hop(&mut head.headers);
-    core.edge.via.add(&mut head.headers, received);
-    let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
-    Ok(Response::from_parts(head, body))
-}
-
-/// The head of a 101 for the client, with the origin's end of the tunnel.
-fn switched(core: &Core, mut head: Parts, body: Incoming, far: Far) -> Response<UpstreamBody> {
-    let protocol = head.headers.get(header::UPGRADE).cloned();
-    let received = std::mem::replace(&mut head.version, Version::HTTP_11);
-    remove_hop_by_hop(&mut head.headers);
-    core.edge.via.add(&mut head.headers, received);
-    if let Some(protocol) = protocol {
-        head.headers.insert(header::UPGRADE, protocol);
-    }
-    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    head.extensions.insert(far);
-    Response::from_parts(head, UpstreamBody::none(body))
-}
 
 /// The task of a collapsed fetch: asks, lands the flight, brings the body in, stores it.
 pub(crate) async fn lead(
@@ -205,18 +56,20 @@ pub(crate) async fn lead(
     let purpose = validate
         .as_ref()
         .map_or(Purpose::Store, |stored| Purpose::Validate(&stored.head().validators));
-    let mut answered = ask(&core, &site, &asked, RequestBody::Empty, purpose).await;
+    let need = Need::of(lead.wanted, forward.stale.as_ref());
+    let mut answered = ask_for(&core, &site, &asked, RequestBody::Empty, purpose, need).await;
     if let (Ok(Answered { response, .. }), Some(stored)) = (&answered, &validate)
         && response.status() == StatusCode::NOT_MODIFIED
         && !stored.head().validators.confirmed_by(response.headers())
     {
         // It speaks of another representation than the stored one: ask without conditions.
         validate = None;
-        answered = ask(&core, &site, &asked, RequestBody::Empty, Purpose::Store).await;
+        let purpose = Purpose::Store;
+        answered = ask_for(&core, &site, &asked, RequestBody::Empty, purpose, need).await;
     }
     let answered = match answered {
         Ok(answered) => answered,
-        Err(error) => return lead.flight.land(Landing::Failed(Arc::new(error))),
+        Err(error) => return failed(&core, &site, &lead, error),
     };
     let times = Exchange { sent, received: core.now() };
     let key = lead.key().clone();
@@ -275,6 +128,7 @@ pub(crate) async fn settle(
             let status = head.status;
             lead.flight.leave(Response::from_parts(head, body));
             return if status.is_server_error() {
+                remember_failure(core, site, lead);
                 let upstream = Arc::from(upstream.name.as_str());
                 lead.flight.land(Landing::Refused { upstream, status });
             } else {
@@ -305,6 +159,21 @@ fn supersede(
         let is_older = head.arrived <= times.sent.mono && head.vary.matches(request.headers);
         if is_older && head.ttl(now) > 0 { Fate::Replace(old.outdated(now)) } else { Fate::Keep }
     });
+}
+
+/// Lands a fetch that has failed.
+pub(crate) fn failed(core: &Core, site: &Site, lead: &Lead, error: FetchError) {
+    if error.is_lasting() {
+        remember_failure(core, site, lead);
+    }
+    lead.flight.land(Landing::Failed(Arc::new(error)));
+}
+
+/// Lets the failure that is about to land be the answer to all who ask within the next while.
+fn remember_failure(core: &Core, site: &Site, lead: &Lead) {
+    if !site.resilience.failure_lifetime.is_zero() {
+        lead.flight.fail_until(core.now().mono + site.resilience.failure_lifetime);
+    }
 }
 
 /// Whether a body of the length that was announced may be kept.

@@ -5,8 +5,9 @@
 //! - [`refuse`] what no site is asked about · [`route`] host to site, [`languages`] that it has ·
 //!   [`key`] what a response is stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
-//! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] one upstream
-//!   exchange · [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
+//! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] brings one in ·
+//!   [`ask`] which origin is asked and how often, [`resilience`] as its site wants it ·
+//!   [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
 //!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`hops`] on the way up
 //! - [`ranged`] less than the whole, by its [`course`]: [`parts`] by themselves, [`slices`] and
 //!   [`slice_fetch`] · [`stored_body`] what is held of a response · [`reuse`] from the store
@@ -23,16 +24,16 @@
 //!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
 //! control plane · [`sites`] which sites there are, at run time · [`admin`], [`explain`],
-//! [`access`], [`metrics`], [`counters`], [`outcome`] what it tells · [`clock`] the only clock ·
+//! [`tokens`] for changes · [`access`], [`metrics`], [`counters`], [`outcome`] what it tells · [`clock`] the only clock ·
 //! [`error`].
 //!
-//! Absent on purpose: how control replicas agree; breakers and retries, which have their places in
-//! [`fetch`] and [`upstream`] and are still to come; other nodes of this CDN in front
+//! Absent on purpose: how control replicas agree; other nodes of this CDN in front
 //! or behind, whose internal fields would be believed: until then they are dropped from everyone.
 
 mod accept;
 mod access;
 mod admin;
+mod ask;
 mod asked;
 mod body;
 pub mod clock;
@@ -68,6 +69,7 @@ mod refuse;
 mod register;
 mod request_body;
 mod request_head;
+mod resilience;
 mod respond;
 mod reuse;
 mod route;
@@ -84,6 +86,7 @@ mod stream;
 mod sweep;
 mod sync;
 mod tags;
+mod tokens;
 mod tunnel;
 mod upkeep;
 mod upstream;

@@ -19,6 +19,8 @@ use crate::core::Edge;
 use crate::error::FetchError;
 use crate::outcome::Outcome;
 use crate::upstream::Upstream;
+use crate::upstream::breaker::{Phase, Reason};
+use crate::upstream::guard::Guard;
 
 /// A registry that reads `edge` whenever it is encoded.
 pub(crate) fn registry(edge: Arc<Edge>) -> Registry {
@@ -42,6 +44,8 @@ impl Collector for Reader {
         self.store(&mut encoder)?;
         self.compression(&mut encoder)?;
         self.upstreams(&mut encoder)?;
+        self.guards(&mut encoder)?;
+        self.breakers(&mut encoder)?;
         self.purges(&mut encoder)?;
         self.control(&mut encoder)
     }
@@ -262,7 +266,7 @@ impl Reader {
         let counters: [(&str, &str, Read); 3] = [
             (
                 "edge_upstream_requests",
-                "Requests sent to an origin, connection attempts included",
+                "Attempts at an origin, connection attempts included",
                 |upstream| load(&upstream.counters.requests),
             ),
             ("edge_upstream_body_bytes", "Body bytes received from an origin", |upstream| {
@@ -313,6 +317,106 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// What keeps the failures of an origin cheap.
+    fn guards(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Read = fn(&Guard) -> u64;
+        let counters: [(&str, &str, Read); 6] = [
+            (
+                "edge_upstream_asked",
+                "Requests of clients and refreshes that an origin was asked for. With the retries \
+                 and replays the attempts: their ratio is the amplification",
+                |guard| load(&guard.counters.asked),
+            ),
+            (
+                "edge_upstream_retries",
+                "Requests that went out once more. A rise: the origin fails now and then",
+                |guard| load(&guard.counters.retried),
+            ),
+            (
+                "edge_upstream_retries_denied",
+                "Retries that the budget did not grant. A rise: the origin fails all the time",
+                |guard| load(&guard.counters.unbudgeted),
+            ),
+            (
+                "edge_upstream_replays",
+                "Requests sent again as their kept connection had ended. A rise: the origin keeps \
+                 connections for less than idle_timeout and does not say so",
+                |guard| load(&guard.counters.replayed),
+            ),
+            (
+                "edge_breaker_refusals",
+                "Requests that an open breaker kept from an origin. Clients got something stale or \
+                 503. Look at the origin",
+                |guard| load(&guard.counters.refused),
+            ),
+            (
+                "edge_upstream_failed_checks",
+                "Active checks that failed. Look at the origin and at health.path",
+                |guard| load(&guard.counters.checks_failed),
+            ),
+        ];
+        for (name, help, read) in counters {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            self.each_upstream(metric, |upstream| ConstCounter::new(read(&upstream.guard)))?;
+        }
+        let now = self.0.clock.now().mono;
+        let metric = encoder.encode_descriptor(
+            "edge_upstream_up",
+            "1 while an origin looks alive, else 0: it is asked last",
+            None,
+            MetricType::Gauge,
+        )?;
+        self.each_upstream(metric, |upstream| {
+            ConstGauge::new(u64::from(upstream.guard.is_up(now)))
+        })?;
+        let metric = encoder.encode_descriptor(
+            "edge_upstream_first_byte_timeout",
+            "How long an answer may take to begin. Where it adapts: a rise means a slower origin",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        self.each_upstream(metric, |upstream| {
+            ConstGauge::new(upstream.guard.first_byte(now).as_secs_f64())
+        })
+    }
+
+    fn breakers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(
+            "edge_breaker_state",
+            "1 for the state that an origin's breaker is in, 0 for the others. Open: the origin is \
+             not asked",
+            None,
+            MetricType::Gauge,
+        )?;
+        for upstream in &self.0.upstreams {
+            let (phase, _forced, _probes) = upstream.guard.phase();
+            for state in Phase::ALL {
+                let labels = [("upstream", upstream.name.as_str()), ("state", state.token())];
+                let is = ConstGauge::new(u64::from(state == phase));
+                is.encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let mut metric = encoder.encode_descriptor(
+            "edge_breaker_changes",
+            "Transitions of an origin's breaker by reason. A steady rise: the origin comes and goes",
+            None,
+            MetricType::Counter,
+        )?;
+        for upstream in &self.0.upstreams {
+            for (reason, count) in Reason::ALL.iter().zip(&upstream.guard.counters.changes) {
+                let labels = [("upstream", upstream.name.as_str()), ("reason", reason.token())];
+                ConstCounter::new(load(count)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let metric = encoder.encode_descriptor(
+            "edge_breaker_probes",
+            "Requests let through a half-open breaker to see whether the origin is back",
+            None,
+            MetricType::Counter,
+        )?;
+        self.each_upstream(metric, |upstream| ConstCounter::new(upstream.guard.phase().2))
     }
 
     fn each_upstream<M: EncodeMetric>(

@@ -20,13 +20,14 @@ use meridian_edge_rules::ranges::Spec;
 use meridian_edge_rules::stored::StoredHead;
 use tracing::debug;
 
+use crate::ask::{Answered, Need, ask_for};
 use crate::asked::Asked;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial, Role};
 use crate::core::Core;
 use crate::course::Course;
 use crate::epochs::{Mark, Standing};
-use crate::fetch::{self, Answered, Ending, Hold, Leftover, Update};
+use crate::fetch::{self, Ending, Hold, Leftover, Update};
 use crate::flow::Flow;
 use crate::key::CacheKey;
 use crate::negotiate::{first_forms, will_have_forms};
@@ -121,8 +122,10 @@ impl Fetching {
         });
         let condition = validate
             .map_or(Condition::Always, |stored| Condition::Other(&stored.head().validators));
+        let need = Need::of(self.lead.wanted, self.forward.stale.as_ref());
         let ask = |condition| {
-            fetch::ask(core, site, asked, RequestBody::Empty, Purpose::Part(&range, condition))
+            let purpose = Purpose::Part(&range, condition);
+            ask_for(core, site, asked, RequestBody::Empty, purpose, need)
         };
         let mut answered = ask(condition).await;
         if let (Ok(Answered { response, .. }), Some(stored)) = (&answered, validate)
@@ -134,7 +137,7 @@ impl Fetching {
         }
         let answered = match answered {
             Ok(answered) => answered,
-            Err(error) => return self.lead.flight.land(Landing::Failed(Arc::new(error))),
+            Err(error) => return fetch::failed(core, site, &self.lead, error),
         };
         let times = Exchange { sent, received: core.now() };
         let (lead, key) = (&self.lead, &self.key);

@@ -184,6 +184,7 @@ mod tests {
     use super::*;
     use crate::epochs::{Limits, Newest};
     use crate::languages::SiteLanguages;
+    use crate::resilience::Resilience;
     use crate::route::{RangeRules, Site, policy};
     use crate::scope::Place;
 
@@ -203,6 +204,7 @@ mod tests {
                 ranges: RangeRules::of(&config, u64::MAX),
                 compression: None,
                 origins: Vec::new(),
+                resilience: Resilience::of(&config),
                 counters: Arc::default(),
             };
             (config, Arc::new(site))

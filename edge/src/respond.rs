@@ -319,11 +319,16 @@ pub(crate) fn upstream_error(
     let code = format!("upstream_{}", error.token());
     let detail = match error.status() {
         StatusCode::GATEWAY_TIMEOUT => "the origin did not answer in time",
+        _ if error.retry_after().is_some() => "the origin has failed too often to be asked now",
         StatusCode::SERVICE_UNAVAILABLE => "too many requests wait for the origin; try again later",
         StatusCode::BAD_REQUEST => "the request cannot be sent on to the origin",
         _ => "the origin gave no usable answer",
     };
     let mut response = problem(method, error.status(), &code, detail);
+    if let Some(time) = error.retry_after() {
+        let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0); // not too early
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole.max(1)));
+    }
     let value = format!("{edge}; error={}", error.token());
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
         response.headers_mut().insert(PROXY_STATUS, value);

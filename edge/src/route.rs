@@ -12,6 +12,7 @@ use meridian_edge_rules::policy::{Negative, Policy};
 use crate::coder::Plan;
 use crate::counters::SiteCounters;
 use crate::languages::SiteLanguages;
+use crate::resilience::Resilience;
 use crate::upstream::Upstream;
 
 /// A site, ready to be served.
@@ -31,8 +32,9 @@ pub(crate) struct Site {
     pub(crate) ranges: RangeRules,
     /// What is coded of its stored responses.
     pub(crate) compression: Option<Plan>,
-    /// In order of preference.
+    /// In order of preference, its backups last.
     pub(crate) origins: Vec<Arc<Upstream>>,
+    pub(crate) resilience: Resilience,
     /// One per core.
     pub(crate) counters: Arc<[SiteCounters]>,
 }

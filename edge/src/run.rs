@@ -43,6 +43,7 @@ use crate::staleness::Staleness;
 use crate::store::Store;
 use crate::stream::Stream;
 use crate::sweep::Sweeper;
+use crate::tokens::Tokens;
 use crate::tunnel::Tunnels;
 use crate::upkeep::upkeep;
 use crate::upstream::Upstream;
@@ -67,6 +68,7 @@ pub struct Bound {
     edge: Arc<Edge>,
     fronts: Vec<std::net::TcpListener>,
     admin: std::net::TcpListener,
+    tokens: Arc<Tokens>,
     addresses: Addresses,
     registrar: Option<Registrar>,
     silence: Duration,
@@ -100,6 +102,7 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
     };
     let at = of(&first, config.listen)?;
     let book = SiteBook::open(config, cores);
+    let tokens = Arc::new(Tokens::read(&config.token)?);
     let edge = build(config, &book, at, cores, clock)?;
     let mut fronts = vec![first];
     for _ in 1..cores {
@@ -119,7 +122,17 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
     let silence = config.accept.send_timeout.get() + upstream;
     let sweep_pause = config.purge.sweep_pause.get();
     let compressors = config.compression.workers.get();
-    Ok(Bound { edge, fronts, admin, addresses, registrar, silence, sweep_pause, compressors })
+    Ok(Bound {
+        edge,
+        fronts,
+        admin,
+        tokens,
+        addresses,
+        registrar,
+        silence,
+        sweep_pause,
+        compressors,
+    })
 }
 
 fn build(
@@ -265,6 +278,8 @@ impl Bound {
                 registry: Arc::new(metrics::registry(Arc::clone(&edge))),
                 edge: Arc::clone(&edge),
                 stop: stop.clone(),
+                tokens: self.tokens,
+                address: self.addresses.admin,
             },
         };
         let (socket, address) = (self.admin, self.addresses.admin);
@@ -286,11 +301,7 @@ impl Bound {
                 Ok(())
             });
         }
-        let (upkept, stopped) = (Arc::clone(&edge), served.clone());
-        tasks.spawn(async move {
-            upkeep(upkept, stopped).await;
-            Ok(())
-        });
+        tasks.spawn(upkeep(Arc::clone(&edge), served.clone()));
         let (sweeper, pause) = (Sweeper(edge), self.sweep_pause);
         tasks.spawn(async move { sweeper.run(pause, served).await });
         let outcome = join(&mut tasks, &stop).await;

@@ -19,6 +19,7 @@ use meridian_edge_rules::exchange::RequestView;
 
 use crate::accept::Handler;
 use crate::access::Line;
+use crate::ask::{Need, ask_for};
 use crate::asked::{Asked, Peer};
 use crate::body::Body;
 use crate::collapse::{Landing, Role, Seat, Wanted};
@@ -324,7 +325,7 @@ async fn pass(
     let mut status =
         CacheStatus { fwd: Some(why), cache: &core.edge.name, ..CacheStatus::default() };
     let before = Before::of(core, site, asked);
-    let response = match fetch::ask(core, site, asked, body, purpose).await {
+    let response = match ask_for(core, site, asked, body, purpose, Need::Client).await {
         Ok(answered) => {
             status.fwd_status = Some(answered.response.status());
             match effects::settle(core, site, asked, before, &answered) {
@@ -417,13 +418,16 @@ async fn join(
                 (seat, true)
             }
         };
-        let landing = seat.landed().await;
+        let waiter = Waiter { core, site, key, asked, forward: &forward, demand, leads };
+        let landing = match waiter.landed(&seat).await {
+            Ok(landing) => landing,
+            Err(stale) => return stale,
+        };
         if matches!(landing, Landing::Stored)
             && let Ok(response) = stored_meanwhile(core, site, key, asked)
         {
             return response;
         }
-        let waiter = Waiter { core, site, key, asked, forward: &forward, demand, leads };
         if let Some(response) = waiter.land(&seat, landing) {
             return response;
         }

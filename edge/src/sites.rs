@@ -30,6 +30,7 @@ use crate::core::Edge;
 use crate::counters::SiteCounters;
 use crate::error::RunError;
 use crate::languages::SiteLanguages;
+use crate::resilience::Resilience;
 use crate::route::{self, RangeRules, Site, Sites};
 use crate::upstream::Upstream;
 
@@ -176,7 +177,7 @@ fn sites(
     before: Option<&Sites>,
 ) -> Result<Sites, RunError> {
     let ready = config.site.iter().map(|site| {
-        let origins = site.origins.iter().map(|name| {
+        let origins = site.origins.iter().chain(&site.backup_origins).map(|name| {
             let found = upstreams.iter().find(|upstream| upstream.name == name.as_str());
             found.cloned().ok_or_else(|| RunError::Config {
                 key: format!("site {}: origins", site.name),
@@ -203,6 +204,7 @@ fn sites(
             ranges: RangeRules::of(site, config.cache.max_body.get()),
             compression: Plan::of(site),
             origins: origins.collect::<Result<_, _>>()?,
+            resilience: Resilience::of(site),
             counters,
         };
         Ok((site.clone(), Arc::new(ready)))

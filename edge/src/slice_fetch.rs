@@ -10,12 +10,13 @@ use meridian_edge_rules::partial::{ContentRange, if_range, may_combine, whole_fi
 use meridian_edge_rules::stored::StoredHead;
 use tracing::debug;
 
+use crate::ask::{Answered, Need, ask_for};
 use crate::asked::Asked;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial};
 use crate::core::Core;
 use crate::epochs::{Mark, Standing};
-use crate::fetch::{self, Answered, Ending, Hold, Leftover};
+use crate::fetch::{self, Ending, Hold, Leftover};
 use crate::flow::Flow;
 use crate::key::CacheKey;
 use crate::request_body::RequestBody;
@@ -80,8 +81,10 @@ impl SliceFetch {
             (None, Some(stored)) => Condition::Other(&stored.head().validators),
             (None, None) => Condition::Always,
         };
+        let need = Need::of(self.lead.wanted, self.forward.stale.as_ref());
         let ask = |condition| {
-            fetch::ask(core, site, asked, RequestBody::Empty, Purpose::Part(&range, condition))
+            let purpose = Purpose::Part(&range, condition);
+            ask_for(core, site, asked, RequestBody::Empty, purpose, need)
         };
         let mut answered = ask(condition).await;
         if let (Ok(Answered { response, .. }), Some(stored)) = (&answered, validate)
@@ -93,7 +96,7 @@ impl SliceFetch {
         }
         let answered = match answered {
             Ok(answered) => answered,
-            Err(error) => return self.lead.flight.land(Landing::Failed(Arc::new(error))),
+            Err(error) => return fetch::failed(core, site, &self.lead, error),
         };
         let times = Exchange { sent, received: core.now() };
         match (&slicing.of, answered.response.status()) {

@@ -6,27 +6,46 @@
 //! - [`bulkhead`]: requests in flight and waiting, bounded
 //! - [`deadline`]: one point in time that all waits share
 //!
-//! Not here yet, and they belong here: retries with a budget, the breaker, active health.
+//! - [`guard`]: what stands between the edge and its failures; in it the machines, each on injected
+//!   time and chance: [`breaker`] with [`window`], [`budget`], [`backoff`], [`latency`],
+//!   [`health`], [`gradient`]
+//! - [`retry`]: whether a request goes out once more · [`choice`]: which of several is asked
+//! - [`checks`]: active checks
 
+mod backoff;
+pub(crate) mod breaker;
+#[cfg(test)]
+mod breaker_laws;
+mod budget;
 pub(crate) mod bulkhead;
+pub(crate) mod checks;
+pub(crate) mod choice;
 pub(crate) mod deadline;
 pub(crate) mod exchange;
+mod gradient;
+pub(crate) mod guard;
+pub(crate) mod health;
+mod latency;
 pub(crate) mod pool;
 pub(crate) mod repeat;
+pub(crate) mod retry;
+mod window;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use meridian_config::edge::Upstream as UpstreamConfig;
+use meridian_config::edge::resilience::Health;
 use meridian_config::shared::Peers;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::error::{FetchError, RunError};
 use crate::upstream::bulkhead::Bulkhead;
+use crate::upstream::guard::Guard;
 use crate::upstream::pool::Pools;
 
 /// An origin server.
@@ -38,6 +57,11 @@ pub(crate) struct Upstream {
     pub(crate) authority: HeaderValue,
     pub(crate) limits: Limits,
     pub(crate) bulkhead: Arc<Bulkhead>,
+    pub(crate) guard: Arc<Guard>,
+    /// How it is checked, if it is.
+    pub(crate) checks: Health,
+    /// Tells it how long it may take to answer.
+    pub(crate) deadline_field: Option<HeaderName>,
     pub(crate) pools: Pools,
     /// The longest request body that is held so that it can be sent again.
     pub(crate) retry_buffer: u64,
@@ -57,7 +81,7 @@ impl fmt::Debug for Upstream {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
-    pub(crate) first_byte: Duration,
+    pub(crate) queue: Duration,
     pub(crate) between_bytes: Duration,
     pub(crate) total: Duration,
 }
@@ -105,11 +129,23 @@ impl Upstream {
                 .map_err(|_invalid| breaks("its authority cannot be sent as Host"))?,
             limits: Limits {
                 connect: config.connect_timeout.get(),
-                first_byte: config.first_byte_timeout.get(),
+                queue: config.queue_timeout.get(),
                 between_bytes: config.between_bytes_timeout.get(),
                 total: config.total_timeout.get(),
             },
-            bulkhead: Bulkhead::new(config.max_requests.get(), config.max_queue.get()),
+            bulkhead: Bulkhead::new(
+                config.max_requests.get(),
+                config.max_queue.get(),
+                config.client_reserve.get(),
+            ),
+            guard: Guard::new(config, clock.now().mono),
+            checks: config.health.clone(),
+            deadline_field: config
+                .deadline_field
+                .as_ref()
+                .map(|name| HeaderName::try_from(name.as_str()))
+                .transpose()
+                .map_err(|_invalid| breaks("its deadline_field cannot be a field name"))?,
             pools: Pools::new(cores, config.max_idle.get(), config.idle_timeout.get()),
             retry_buffer: config.retry_buffer.get(),
             counters: Counters::default(),

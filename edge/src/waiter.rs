@@ -6,6 +6,7 @@ use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
+use tokio::time::timeout;
 
 use crate::asked::Asked;
 use crate::body::Body;
@@ -19,6 +20,11 @@ use crate::outcome::Outcome;
 use crate::respond;
 use crate::route::Site;
 use crate::store::Stored;
+
+/// Why something stale went out: the origin takes too long.
+const SLOW: &str = "slow-upstream";
+/// The origin is not asked at all.
+const BREAKER_OPEN: &str = "breaker-open";
 
 /// How upstream failed.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +47,21 @@ pub(crate) struct Waiter<'a> {
 }
 
 impl Waiter<'_> {
+    /// The landing of `flight`; or what is stored, where that may stand in for an origin that has
+    /// taken too long already. The fetch goes on behind the client's back.
+    pub(crate) async fn landed(&self, flight: &Flight) -> Result<Landing, Response<Body>> {
+        let patience = self.site.resilience.stale_patience.filter(|_| self.forward.stale.is_some());
+        let Some(patience) = patience else { return Ok(flight.landed().await) };
+        let left = patience.saturating_sub(flight.age(self.core.now().mono));
+        if let Ok(landing) = timeout(left, flight.landed()).await {
+            return Ok(landing);
+        }
+        match self.stale(Failure::ServerError, None, Some(SLOW)) {
+            Some(stale) => Err(stale),
+            None => Ok(flight.landed().await),
+        }
+    }
+
     /// Its answer; `None` if the landing is not for it.
     pub(crate) fn land(&self, flight: &Flight, landing: Landing) -> Option<Response<Body>> {
         match landing {
@@ -103,7 +124,9 @@ impl Waiter<'_> {
                 })
             }
             Landing::Failed(error) => {
-                let stale = self.stale(Failure::Disconnected, None, Some(error.token()));
+                let is_open = matches!(*error, FetchError::DestinationUnavailable { .. });
+                let detail = if is_open { BREAKER_OPEN } else { error.token() };
+                let stale = self.stale(Failure::Disconnected, None, Some(detail));
                 stale.or_else(|| Some(self.failed(&error)))
             }
         }
@@ -172,16 +195,17 @@ impl Waiter<'_> {
         if !may {
             return None;
         }
-        let status = CacheStatus {
-            fwd_status: code,
-            ttl: Some(stored.head().ttl(now)),
-            detail,
-            ..self.status()
-        };
-        let age = stored.head().current_age(now);
         let (core, site) = (self.core, self.site);
-        let response = respond::from_stored(core, site, &self.asking(), stored, age, &status);
-        Some(self.counted(response))
+        let (age, ttl) = (stored.head().current_age(now), Some(stored.head().ttl(now)));
+        if detail == Some(BREAKER_OPEN) {
+            // Nothing went forward.
+            let cache = &core.edge.name;
+            let status = CacheStatus { hit: true, ttl, detail, cache, ..CacheStatus::default() };
+            let response = respond::from_stored(core, site, &self.asking(), stored, age, &status);
+            return Some(core.counted(site, Outcome::HitStale, response));
+        }
+        let status = CacheStatus { fwd_status: code, ttl, detail, ..self.status() };
+        Some(self.counted(respond::from_stored(core, site, &self.asking(), stored, age, &status)))
     }
 
     fn failed(&self, error: &FetchError) -> Response<Body> {

@@ -16,6 +16,7 @@
 //! - [`ranging`], [`slicing`] RFC 9110 §14, RFC 9111 §3.4: parts and slices of what is not stored,
 //!   of a [`file`](mod@file) at the origin
 //! - [`limits`] what one client may cost
+//! - [`resilience`] an origin that is slow, failing, flapping or gone
 //!
 //! Tables of [`rows`], in both profiles where these agree:
 //! - [`ageing`] RFC 9111 §4.2.3, §5.1 · [`expiring`] §5.3 · [`heuristic`] §4.2.2, §5.2.2.3
@@ -35,6 +36,7 @@ mod message;
 mod purging;
 mod ranging;
 mod replica;
+mod resilience;
 mod selecting;
 mod slicing;
 mod storing;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 use http_body_util::BodyExt;
+use meridian_config::edge::resilience::FirstByte;
+use meridian_config::units::HumanDuration;
 use meridian_tests::client::{Client, get};
 use meridian_tests::edge::EdgeProcess;
 use meridian_tests::origin::{Gate, ScriptedOrigin, Seen, ok, status};
@@ -111,7 +113,7 @@ async fn an_origin_that_does_not_answer_costs_a_client_no_more_than_the_deadline
     let gate = Gate::closed();
     origin.script("/a", ok("late").behind(&gate));
     let edge = EdgeProcess::start(&origin, |edge| {
-        edge.origin[0].first_byte_timeout = meridian_config::units::HumanDuration::millis(200);
+        edge.origin[0].first_byte_timeout = FirstByte::Fixed(HumanDuration::millis(200));
     })
     .await;
     let reply = tokio::time::timeout(Duration::from_secs(5), edge.get("/a")).await.unwrap();

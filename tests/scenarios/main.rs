@@ -18,4 +18,5 @@ mod purging;
 mod recovery;
 mod serving;
 mod shutdown;
+mod slow_origin;
 mod upstream;

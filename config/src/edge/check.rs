@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
+use crate::edge::resilience::FirstByte;
 use crate::edge::{Accept, Cache, Edge, Follow, Purge, Query, Site, Upstream};
 use crate::limits::{
     guarded, listeners_differ, path, reachable, replicas, time_limit, tokens, unique, within,
@@ -207,17 +208,30 @@ impl Upstream {
     fn check(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
         let (minute, hour) = (HumanDuration::secs(60), HumanDuration::secs(3_600));
         time_limit(&at.key("connect_timeout"), self.connect_timeout, minute, found);
-        time_limit(&at.key("first_byte_timeout"), self.first_byte_timeout, hour, found);
+        let first_byte = match self.first_byte_timeout {
+            FirstByte::Fixed(time) => {
+                time_limit(&at.key("first_byte_timeout"), time, hour, found);
+                ("first_byte_timeout", time)
+            }
+            FirstByte::Adaptive => ("adaptive.ceiling", self.adaptive.ceiling),
+        };
         time_limit(&at.key("between_bytes_timeout"), self.between_bytes_timeout, hour, found);
         time_limit(&at.key("total_timeout"), self.total_timeout, hour, found);
         time_limit(&at.key("idle_timeout"), self.idle_timeout, hour, found);
         let most = ByteSize::mib(16); // held once for every request in flight
         within(&at.key("retry_buffer"), self.retry_buffer, ByteSize::bytes(0), most, found);
-        let parts = [
-            ("connect_timeout", self.connect_timeout),
-            ("first_byte_timeout", self.first_byte_timeout),
-        ];
-        for (part, limit) in parts {
+        self.adaptive.check(&at.key("adaptive"), found);
+        self.retry.check(&at.key("retry"), found);
+        self.breaker.check(&at.key("breaker"), found);
+        self.health.check(&at.key("health"), found);
+        time_limit(&at.key("queue_timeout"), self.queue_timeout, hour, found);
+        if let Some(name) = &self.deadline_field
+            && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        {
+            let rule = "must be the name of a header field: letters, digits and '-'";
+            found.push(at.key("deadline_field").breaks(name, rule));
+        }
+        for (part, limit) in [("connect_timeout", self.connect_timeout), first_byte] {
             if self.total_timeout < limit {
                 let rule = format!("must be at least {part} = \"{limit}\"");
                 let violation = at.key("total_timeout").breaks(&self.total_timeout, rule);
@@ -241,11 +255,13 @@ impl Site {
         found: &mut Vec<Violation>,
     ) {
         self.check_alone(at, found);
-        for (index, name) in self.origins.iter().enumerate() {
-            if !origins.iter().any(|origin| origin.name == *name) {
-                let rule = format!("names no [[origin]]: add one with name = \"{name}\"");
-                let violation = at.key("origins").index(index).breaks(name, rule);
-                found.push(violation.with(&root.key("origin")));
+        for (key, names) in [("origins", &self.origins), ("backup_origins", &self.backup_origins)] {
+            for (index, name) in names.iter().enumerate() {
+                if !origins.iter().any(|origin| origin.name == *name) {
+                    let rule = format!("names no [[origin]]: add one with name = \"{name}\"");
+                    let violation = at.key(key).index(index).breaks(name, rule);
+                    found.push(violation.with(&root.key("origin")));
+                }
             }
         }
     }
@@ -261,6 +277,22 @@ impl Site {
             found.push(here.breaks(&self.origins, "must name at least one origin"));
         }
         unique(&here, None, self.origins.iter().map(NodeName::as_str), found);
+        let here = at.key("backup_origins");
+        unique(&here, None, self.backup_origins.iter().map(NodeName::as_str), found);
+        for (index, name) in self.backup_origins.iter().enumerate() {
+            if self.origins.contains(name) {
+                let rule = "is one of origins already";
+                found.push(here.index(index).breaks(name, rule).with(&at.key("origins")));
+            }
+        }
+        let times =
+            [("stale_patience", self.stale_patience), ("failure_lifetime", self.failure_lifetime)];
+        for (key, time) in times {
+            if let Some(time) = time {
+                let (none, most) = (HumanDuration::millis(0), HumanDuration::secs(3_600));
+                within(&at.key(key), time, none, most, found);
+            }
+        }
         let lifetimes = [
             ("default_lifetime", self.default_lifetime),
             ("heuristic_max", self.heuristic_max),

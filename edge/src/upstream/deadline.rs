@@ -19,6 +19,11 @@ impl Deadline {
         Self { at: now + total, total }
     }
 
+    /// What is left.
+    pub(crate) fn left(self, now: Instant) -> Duration {
+        self.at.saturating_duration_since(now)
+    }
+
     /// Waits for `step`, at most `limit` from `now` on and never past the deadline. On time-out
     /// the error is the limit that struck.
     pub(crate) async fn bound<F: Future>(

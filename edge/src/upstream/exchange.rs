@@ -54,6 +54,20 @@ impl Lease {
     }
 }
 
+/// No usable answer.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: FetchError,
+    /// The request's body, where nothing of it was sent.
+    pub(crate) unsent: Option<RequestBody>,
+}
+
+impl From<FetchError> for Failed {
+    fn from(error: FetchError) -> Self {
+        Self { error, unsent: None }
+    }
+}
+
 /// One request to `upstream`, until the head of its answer.
 ///
 /// A connection from the pool may have died unseen: if it took nothing of the request, or if the
@@ -67,14 +81,17 @@ pub(crate) async fn exchange(
     mut request: Request<RequestBody>,
     deadline: Deadline,
     tasks: &TaskTracker,
-) -> Result<(Response<Incoming>, Lease), FetchError> {
+) -> Result<(Response<Incoming>, Lease), Failed> {
     upstream.counters.requests.fetch_add(1, Ordering::Relaxed);
     let now = upstream.clock.now().mono;
     let mut kept = upstream.pools.take(core, now);
     loop {
         let (mut sender, is_reused) = match kept.take() {
             Some(sender) => (sender, true),
-            None => (connect(upstream, deadline, tasks).await?, false),
+            None => match connect(upstream, deadline, tasks).await {
+                Ok(sender) => (sender, false),
+                Err(error) => return Err(Failed { error, unsent: Some(request.into_body()) }),
+            },
         };
         let may_repeat = is_reused && is_repeatable(request.method(), request.headers());
         let repeated = if may_repeat { again(&request) } else { None };
@@ -87,13 +104,16 @@ pub(crate) async fn exchange(
             Ok(Err(mut failed)) => match failed.take_message() {
                 Some(unsent) if is_reused => request = unsent,
                 Some(_) | None => match repeated {
-                    Some(again) => request = again,
-                    None => return Err(broken(upstream, failed.into_error())),
+                    Some(again) => {
+                        upstream.guard.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                        request = again;
+                    }
+                    None => return Err(broken(upstream, failed.into_error()).into()),
                 },
             },
             Err(limit) => {
                 let upstream = upstream.name.clone();
-                return Err(FetchError::HttpResponseTimeout { upstream, limit });
+                return Err(FetchError::HttpResponseTimeout { upstream, limit }.into());
             }
         }
     }
@@ -116,7 +136,8 @@ async fn answer(
         }
         deadline = Deadline::after(upstream.clock.now().mono, upstream.limits.total);
     }
-    deadline.bound(upstream.clock.now().mono, upstream.limits.first_byte, answer).await
+    let now = upstream.clock.now().mono;
+    deadline.bound(now, upstream.guard.first_byte(now), answer).await
 }
 
 /// Why a request that was on its way came to nothing: the client's own body may have failed.
@@ -128,7 +149,8 @@ fn broken(upstream: &Upstream, source: hyper::Error) -> FetchError {
     }
 }
 
-async fn connect(
+/// A connection of its own, within its limit and the deadline.
+pub(crate) async fn connect(
     upstream: &Arc<Upstream>,
     deadline: Deadline,
     tasks: &TaskTracker,

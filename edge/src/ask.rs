@@ -1,0 +1,383 @@
+//! Which origin is asked, how often, and when it is given up: until the head of an answer.
+//!
+//! # Invariants
+//! - One deadline holds for all attempts and all that they wait for.
+//! - Nothing has gone to a client while an attempt may still follow.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::response::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use crate::asked::Asked;
+use crate::body::UpstreamBody;
+use crate::collapse::Wanted;
+use crate::core::Core;
+use crate::error::{BodyError, FetchError};
+use crate::request_body::RequestBody;
+use crate::request_head::{Purpose, Sender, request_head};
+use crate::route::Site;
+use crate::store::Stored;
+use crate::tunnel::{Far, is_to};
+use crate::upstream::Upstream;
+use crate::upstream::bulkhead::{Full, Place};
+use crate::upstream::choice::{Candidate, order};
+use crate::upstream::deadline::Deadline;
+use crate::upstream::exchange::{Failed, Lease, exchange};
+use crate::upstream::guard::Call;
+use crate::upstream::repeat::is_repeatable;
+use crate::upstream::retry::{Ended, Next, Tries, next};
+
+/// An answer's head, with its body still to be read.
+pub(crate) struct Answered {
+    pub(crate) response: Response<UpstreamBody>,
+    pub(crate) upstream: Arc<Upstream>,
+}
+
+/// Who needs the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A client that gets nothing else.
+    Client,
+    /// A client that may get something stale instead: that costs no retry.
+    Covered,
+    /// No client: what is stored is refreshed.
+    Background,
+}
+
+impl Need {
+    /// The need of a fetch that `wanted` speaks for; `stale` may stand in for its answer.
+    pub(crate) fn of(wanted: Wanted, stale: Option<&Stored>) -> Self {
+        match (wanted, stale) {
+            (Wanted::ByStore, _) => Self::Background,
+            (Wanted::ByClients, Some(_)) => Self::Covered,
+            (Wanted::ByClients, None) => Self::Client,
+        }
+    }
+}
+
+/// What is asked, by whom and for what.
+struct Asking<'a> {
+    core: &'a Core,
+    site: &'a Site,
+    asked: &'a Asked,
+    purpose: Purpose<'a>,
+    need: Need,
+    /// The site's origins as they are to be asked.
+    order: Vec<&'a Arc<Upstream>>,
+}
+
+/// The origin that is asked next, by its place in the order, and its admission.
+struct Turn {
+    at: usize,
+    call: Call,
+}
+
+/// Asks the site's origins until one gives a usable answer, or no attempt is left.
+pub(crate) async fn ask_for(
+    core: &Core,
+    site: &Site,
+    asked: &Asked,
+    body: RequestBody,
+    purpose: Purpose<'_>,
+    need: Need,
+) -> Result<Answered, FetchError> {
+    let mut body = gathered(site, asked, body).await?;
+    let asking = Asking { core, site, asked, purpose, need, order: ordered(core, site) };
+    let Some(first) = asking.order.first() else {
+        return Err(FetchError::HttpRequestError { reason: "the site has no origin" });
+    };
+    let deadline = Deadline::after(core.now().mono, first.limits.total);
+    let mut turn = asking.turn(0, asking.order.len())?;
+    asking.of(&turn)?.guard.first(core.now().mono);
+    let mut retries = 0;
+    loop {
+        let upstream = Arc::clone(asking.of(&turn)?);
+        let at = turn.at;
+        let spare = body.again();
+        let outcome = asking.attempt(&upstream, turn, body, deadline).await;
+        let (outcome, unsent) = match outcome {
+            Ok(response) => (Ok(response), None),
+            Err(Failed { error, unsent }) => (Err(error), unsent),
+        };
+        let ended = match &outcome {
+            Ok(response) => Ended::Answered(response.status()),
+            Err(error) => Ended::Failed(error),
+        };
+        let answered = |outcome: Result<_, _>| {
+            outcome.map(|response| Answered { response, upstream: Arc::clone(&upstream) })
+        };
+        let next = next(&upstream.guard.retry, &asking.tries(&upstream, at, retries), ended);
+        let Some(again) = spare.or(unsent).filter(|_| next != Next::Stop) else {
+            return answered(outcome);
+        };
+        let left = asking.order.len() - 1 - at.min(asking.order.len() - 1);
+        let following = if next == Next::Elsewhere {
+            asking.turn(at + 1, left)
+        } else {
+            asking.turn(at + 1, asking.order.len())
+        };
+        let Ok(following) = following else { return answered(outcome) };
+        if next == Next::Again {
+            let Some(pause) = asking.pause(&upstream, &following, &outcome, retries, deadline)
+            else {
+                return answered(outcome);
+            };
+            drop(outcome); // its place and its connection are free while it waits
+            sleep(pause).await;
+            retries += 1;
+        }
+        (turn, body) = (following, again);
+    }
+}
+
+/// The body as it can be sent more than once, where the request may be.
+async fn gathered(
+    site: &Site,
+    asked: &Asked,
+    body: RequestBody,
+) -> Result<RequestBody, FetchError> {
+    let most = site.origins.iter().map(|upstream| upstream.retry_buffer).max().unwrap_or(0);
+    if !is_repeatable(&asked.method, &asked.headers) {
+        return Ok(body);
+    }
+    body.gathered(most).await.map_err(|error| match error {
+        BodyError::TooLarge(limit) => FetchError::RequestTooLarge { limit },
+        BodyError::Incomplete
+        | BodyError::Stalled(_)
+        | BodyError::ClientGone
+        | BodyError::Changed
+        | BodyError::Abandoned => FetchError::HttpRequestError { reason: "its body broke off" },
+    })
+}
+
+/// The origins of `site` in the order in which they are to be asked.
+fn ordered<'a>(core: &Core, site: &'a Site) -> Vec<&'a Arc<Upstream>> {
+    if site.origins.len() < 2 {
+        return site.origins.iter().collect();
+    }
+    let now = core.now().mono;
+    let candidate = |(index, upstream): (usize, &Arc<Upstream>)| Candidate {
+        is_up: upstream.guard.is_up(now),
+        is_backup: index >= site.resilience.own_origins,
+        load: upstream.bulkhead.in_flight().saturating_add(upstream.bulkhead.waiting()),
+        latency: upstream.guard.latency(0.5),
+    };
+    let candidates: Vec<_> = site.origins.iter().enumerate().map(candidate).collect();
+    let order = order(&candidates, site.resilience.choice, [rand::random(), rand::random()]);
+    order.into_iter().filter_map(|index| site.origins.get(index)).collect()
+}
+
+impl Asking<'_> {
+    fn of(&self, turn: &Turn) -> Result<&Arc<Upstream>, FetchError> {
+        let at = turn.at % self.order.len().max(1);
+        self.order.get(at).copied().ok_or(FetchError::ProxyInternalError)
+    }
+
+    /// The first of `count` origins from place `from` on, round and round, that lets a call out.
+    ///
+    /// # Errors
+    /// What the last of them said when none does.
+    fn turn(&self, from: usize, count: usize) -> Result<Turn, FetchError> {
+        let now = self.core.now().mono;
+        let mut refused = FetchError::ProxyInternalError;
+        for at in from..from + count {
+            let Some(upstream) = self.order.get(at % self.order.len().max(1)) else { continue };
+            match upstream.guard.admit(self.site.resilience.is_on, now) {
+                Ok(call) => return Ok(Turn { at, call }),
+                Err(error) => {
+                    upstream.counters.failed(&error);
+                    refused = error;
+                }
+            }
+        }
+        Err(refused)
+    }
+
+    fn tries(&self, upstream: &Upstream, at: usize, retries: u32) -> Tries {
+        Tries {
+            is_on: upstream.guard.retry.enabled.unwrap_or(self.site.resilience.is_on),
+            retries,
+            is_repeatable: is_repeatable(&self.asked.method, &self.asked.headers),
+            has_others: at + 1 < self.order.len(),
+            is_needed: self.need == Need::Client,
+        }
+    }
+
+    /// How long the retry waits; `None`: there is none.
+    fn pause(
+        &self,
+        failed: &Upstream,
+        following: &Turn,
+        outcome: &Result<Response<UpstreamBody>, FetchError>,
+        retries: u32,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        let now = self.core.now();
+        let answer = outcome.as_ref().ok().map(Response::headers);
+        let pause = failed.guard.retry.pause(retries, answer, now.wall)?;
+        let fits = pause < deadline.left(now.mono);
+        (fits && self.of(following).ok()?.guard.once_more(now.mono)).then_some(pause)
+    }
+
+    /// One attempt, and what it says of the origin.
+    async fn attempt(
+        &self,
+        upstream: &Arc<Upstream>,
+        turn: Turn,
+        body: RequestBody,
+        deadline: Deadline,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let mut call = turn.call;
+        match self.exchange(upstream, &mut call, body, deadline).await {
+            Ok((response, took)) => {
+                upstream.recovered();
+                call.answered(response.status(), took, self.core.now().mono);
+                if let Some(took) = took
+                    && let Some(limit) = upstream.guard.adapted(took, upstream.bulkhead.in_flight())
+                {
+                    upstream.bulkhead.adapt(limit);
+                }
+                Ok(response)
+            }
+            Err(failed) => {
+                let error = &failed.error;
+                debug!(upstream = upstream.name, %error, "no usable answer");
+                upstream.failed(error);
+                call.failed(error, self.core.now().mono);
+                Err(failed)
+            }
+        }
+    }
+
+    /// The answer, and how long it took to begin where that says something about the origin.
+    async fn exchange(
+        &self,
+        upstream: &Arc<Upstream>,
+        call: &mut Call,
+        body: RequestBody,
+        deadline: Deadline,
+    ) -> Result<(Response<UpstreamBody>, Option<Duration>), Failed> {
+        let core = self.core;
+        // How long a client takes to send its own body says nothing about the origin.
+        let is_timed = !matches!(body, RequestBody::Client { .. });
+        let mut request = self.request(upstream, body)?;
+        let place = match self.place(upstream, deadline).await {
+            Ok(place) => place,
+            Err(Full { limit }) => {
+                let upstream = upstream.name.clone();
+                let error = FetchError::ConnectionLimitReached { upstream, limit };
+                return Err(Failed { error, unsent: Some(request.into_body()) });
+            }
+        };
+        let began = core.now().mono;
+        if let Some(name) = &upstream.deadline_field {
+            let left = upstream.guard.first_byte(began).min(deadline.left(began));
+            let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            request.headers_mut().insert(name.clone(), HeaderValue::from(left));
+        }
+        let mut exchanging =
+            pin!(exchange(upstream, core.index, place, request, deadline, &core.tasks));
+        let slow_call = upstream.guard.slow_call();
+        let (response, lease) = match timeout(slow_call, exchanging.as_mut()).await {
+            Ok(exchanged) => exchanged?,
+            Err(_elapsed) => {
+                if is_timed {
+                    call.is_slow(core.now().mono);
+                }
+                exchanging.await?
+            }
+        };
+        let took = core.now().mono.saturating_duration_since(began);
+        let response = self.received(upstream, response, lease)?;
+        Ok((response, is_timed.then_some(took)))
+    }
+
+    /// The answer as one of this edge's own protocol.
+    fn received(
+        &self,
+        upstream: &Upstream,
+        mut response: Response<Incoming>,
+        lease: Lease,
+    ) -> Result<Response<UpstreamBody>, FetchError> {
+        let core = self.core;
+        let far = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
+            .then(|| hyper::upgrade::on(&mut response));
+        let (mut head, body) = response.into_parts();
+        if let (Some(far), Purpose::Upgrade(protocol)) = (far, self.purpose)
+            && is_to(&head.headers, protocol)
+        {
+            return Ok(switched(core, head, body, Far::new(far, lease)));
+        }
+        if head.status.is_informational() {
+            let reason = "it switched protocols unasked";
+            return Err(FetchError::HttpProtocolError { upstream: upstream.name.clone(), reason });
+        }
+        let received = head.version;
+        head.version = Version::HTTP_11; // ours, whatever the origin speaks (RFC 9110 §2.5)
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(header::CONTENT_LENGTH); // some say 0, and may not (RFC 9110 §8.6)
+        }
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            head.headers.remove(header::CONTENT_LENGTH); // overridden (RFC 9112 §6.3)
+        } else {
+            head.headers.remove(header::TRAILER); // none can follow
+        }
+        remove_hop_by_hop(&mut head.headers);
+        core.edge.via.add(&mut head.headers, received);
+        let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
+        Ok(Response::from_parts(head, body))
+    }
+
+    fn request(
+        &self,
+        upstream: &Upstream,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, FetchError> {
+        let (edge, site, asked) = (&self.core.edge, self.site, self.asked);
+        let sender = Sender {
+            via: &edge.via,
+            own_loop: &edge.own_loop,
+            preserve_host: site.preserve_host,
+            tells_host: matches!(self.purpose, Purpose::Pass | Purpose::Upgrade(_))
+                || (site.preserve_host && asked.told_host() == asked.authority.as_deref())
+                || asked.told_host().is_some_and(|host| edge.knows(site, host)),
+        };
+        let mut request = request_head(asked, body, upstream, &sender, self.purpose)?;
+        if let Some((connection, number)) = asked.interim.clone() {
+            hyper::ext::on_informational(&mut request, move |response| {
+                connection.interim.push(number, response.status(), response.headers());
+            });
+        }
+        Ok(request)
+    }
+
+    async fn place(&self, upstream: &Upstream, deadline: Deadline) -> Result<Place, Full> {
+        if self.need == Need::Background {
+            return upstream.bulkhead.enter_in_background();
+        }
+        let (now, entering) = (self.core.now().mono, upstream.bulkhead.enter());
+        let entered = deadline.bound(now, upstream.limits.queue, entering).await;
+        entered.unwrap_or_else(|_limit| Err(upstream.bulkhead.full()))
+    }
+}
+
+/// The head of a 101 for the client, with the origin's end of the tunnel.
+fn switched(core: &Core, mut head: Parts, body: Incoming, far: Far) -> Response<UpstreamBody> {
+    let protocol = head.headers.get(header::UPGRADE).cloned();
+    let received = std::mem::replace(&mut head.version, Version::HTTP_11);
+    remove_hop_by_hop(&mut head.headers);
+    core.edge.via.add(&mut head.headers, received);
+    if let Some(protocol) = protocol {
+        head.headers.insert(header::UPGRADE, protocol);
+    }
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    head.extensions.insert(far);
+    Response::from_parts(head, UpstreamBody::none(body))
+}
