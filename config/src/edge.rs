@@ -12,7 +12,9 @@ use crate::edge::resilience::{Adaptive, Breaker, FirstByte, Health, Retry};
 use crate::edge::statuses::Statuses;
 use crate::network::Network;
 use crate::places::place;
+use crate::query::Query;
 use crate::shared::{Location, Log, Peers, Token};
+use crate::site_rule::SiteRule;
 use crate::units::{
     Address, ByteSize, Host, HumanDuration, Language, NodeName, Protocol, Ratio, Region, SiteName,
     listen_address,
@@ -467,6 +469,19 @@ pub struct Site {
     /// Responses that are compressed here.
     #[serde(default)]
     pub compression: Compression,
+    /// Tells clients by `Cache-Status` what the cache did.
+    #[serde(default = "default_cache_status")]
+    pub cache_status: bool,
+    /// Says the key in `Cache-Status`, too.
+    #[serde(default)]
+    pub cache_status_key: bool,
+    /// What it does otherwise for some requests, `[[site.rule]]`.
+    #[serde(default)]
+    pub rule: Vec<SiteRule>,
+}
+
+fn default_cache_status() -> bool {
+    true
 }
 
 impl Site {
@@ -514,16 +529,4 @@ pub enum Profile {
     Cdn,
     /// RFC 9111 to the letter, with every switch the standards allow.
     Rfc,
-}
-
-/// `[site.query]`: which parameters belong to the key, and in which order.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Query {
-    /// Only these parameters count. Default: all. A `*` at the end matches any rest.
-    pub keep: Option<Vec<String>>,
-    /// These do not count (`utm_*`).
-    pub drop: Vec<String>,
-    /// Sorts the parameters by name, keeping the order of equal names.
-    pub sort: bool,
 }

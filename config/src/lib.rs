@@ -4,7 +4,9 @@
 //! - [`together`]: rules that span the files of several nodes
 //! - [`role`]: what roles have in common; [`edge`], [`origin`], [`control`] (with the front door):
 //!   one role each, its defaults and its rules
-//! - [`shared`]: tables that every role has; [`units`], [`network`], [`pattern`], [`media`]: values
+//! - [`site_rule`]: what a site does otherwise for some requests
+//! - [`shared`]: tables that every role has; [`units`], [`network`], [`pattern`], [`media`], [`query`]:
+//!   values
 //! - [`places`]: points of presence and the round-trip times between them
 //!
 //! On the way from text to a role: `document` knows what stands where, `decode` reads past what is
@@ -23,11 +25,13 @@ pub mod control;
 pub mod edge;
 pub mod origin;
 pub mod role;
+pub mod site_rule;
 
 pub mod media;
 pub mod network;
 pub mod pattern;
 pub mod places;
+pub mod query;
 pub mod shared;
 pub mod units;
 

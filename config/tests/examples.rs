@@ -19,12 +19,14 @@ use meridian_config::control::{Consistency, Control, Front, Health, Journal, Pre
 use meridian_config::edge::compression::{Coding, Compression, Compressor};
 use meridian_config::edge::resilience::{self, Adaptive, Breaker, FirstByte, Retry};
 use meridian_config::edge::{
-    Accept, Cache, Edge, Follow, Profile, Purge, Query, RangeFill, Site, Upstream,
+    Accept, Cache, Edge, Follow, Profile, Purge, RangeFill, Site, Upstream,
 };
 use meridian_config::load::{load, load_any, parse};
 use meridian_config::origin::{Content, Origin, Rule};
+use meridian_config::query::Query;
 use meridian_config::role::Role;
 use meridian_config::shared::{Location, Log, Scope, Token};
+use meridian_config::site_rule::{FieldTest, SetCookie, SiteRule, When};
 use meridian_config::units::{ByteSize, HumanDuration, Ratio};
 use meridian_config::{control, origin};
 
@@ -312,8 +314,51 @@ fn full_site() -> Site {
         range_skip: ByteSize::mib(2),
         store_short_parts: Some(true),
         expose_surrogate_fields: true,
-        query: Query { keep: Some(vec!["k".to_owned()]), drop: vec!["d".to_owned()], sort: true },
         compression: Compression { codings: Some(vec![Coding::Zstd]), ..Compression::default() },
+        query: full_query(),
+        cache_status: false,
+        cache_status_key: true,
+        rule: vec![full_rule()],
+    }
+}
+
+fn full_query() -> Query {
+    Query { keep: Some(vec!["k".to_owned()]), drop: vec!["d".to_owned()], sort: true }
+}
+
+fn full_rule() -> SiteRule {
+    let test = || {
+        let some = Some("v".to_owned());
+        let (equals, matches) = (some.clone(), some);
+        vec![FieldTest { name: "n".to_owned(), present: Some(true), equals, matches }]
+    };
+    let one = |text: &str| vec![text.to_owned()];
+    SiteRule {
+        name: "r".parse().unwrap(),
+        when: When {
+            path: vec!["/a*".parse().unwrap()],
+            host: vec!["h".parse().unwrap()],
+            method: one("GET"),
+            header: test(),
+            query: test(),
+            status: one("404"),
+            response_header: test(),
+        },
+        bypass: Some(true),
+        origin: Some("o".parse().unwrap()),
+        query: Some(full_query()),
+        key_headers: one("h"),
+        key_cookies: one("c"),
+        edge_lifetime: Some(HumanDuration::secs(1)),
+        override_no_store: true,
+        browser_lifetime: Some(HumanDuration::secs(1)),
+        stale_while_revalidate: Some(HumanDuration::secs(1)),
+        stale_if_error: Some(HumanDuration::secs(1)),
+        set_cookie: Some(SetCookie::Strip),
+        request_set: one("a: b"),
+        request_remove: one("a"),
+        response_set: one("a: b"),
+        response_remove: one("a"),
     }
 }
 

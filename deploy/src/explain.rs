@@ -55,11 +55,29 @@ struct Explanation {
     url: String,
     site: String,
     key: String,
+    rules: Vec<Rule>,
     stored: Vec<Stored>,
     kept_apart: bool,
     origins: Vec<Origin>,
     purges: Option<Purging>,
     next: Next,
+}
+
+/// A rule of the site that matches the request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rule {
+    name: String,
+    asks_response: bool,
+    does: Vec<String>,
+}
+
+/// The rules that a response was stored under.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StoredUnder {
+    names: Vec<String>,
+    current: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +89,7 @@ struct Stored {
     vary: String,
     lifetime_seconds: u64,
     lifetime_from: String,
+    rules: Option<StoredUnder>,
     age_seconds: u64,
     ttl_seconds: i64,
     etag: Option<String>,
@@ -134,6 +153,7 @@ fn text(answer: &Value) -> String {
         format!("  site    {}", told.site),
         format!("  key     {}", visible(&told.key)),
     ];
+    lines.extend(told.rules.iter().map(|rule| format!("  rule    {}", matching(rule))));
     if told.stored.is_empty() {
         lines.push("  stored  nothing".to_owned());
     }
@@ -142,6 +162,7 @@ fn text(answer: &Value) -> String {
         let details = [
             stored.cache_control.as_ref().map(|value| format!("Cache-Control: {value}")),
             stored.etag.as_ref().map(|value| format!("ETag: {value}")),
+            stored.rules.as_ref().map(under),
             (!stored.vary.is_empty()).then(|| format!("Vary: {}", stored.vary)),
             (!stored.tags.is_empty()).then(|| format!("tags: {}", stored.tags.join(" "))),
         ];
@@ -161,6 +182,16 @@ fn text(answer: &Value) -> String {
     lines.extend(told.purges.as_ref().map(|purges| format!("  purges  {}", applied(purges))));
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn matching(rule: &Rule) -> String {
+    let asks = if rule.asks_response { ", if the response is one that it asks for" } else { "" };
+    format!("{}: {}{asks}", rule.name, rule.does.join("; "))
+}
+
+fn under(rules: &StoredUnder) -> String {
+    let changed = if rules.current { "" } else { ", as the rules were when it was stored" };
+    format!("rules: {}{changed}", rules.names.join(", "))
 }
 
 /// What purges have done to a stored response, or else what would purge it.
@@ -254,7 +285,7 @@ mod tests {
         let answer = json!({
             "edge": "fra-1", "url": "/a", "site": "default", "key": "default\u{1}http\u{1}/a",
             "stored": [{"status": 200, "body_bytes": 12, "selected": true, "vary": "",
-                "lifetime_seconds": 60, "lifetime_from": "MaxAge", "age_seconds": 70,
+                "lifetime_seconds": 60, "lifetime_from": "max-age", "age_seconds": 70,
                 "ttl_seconds": -10, "etag": "\"x\"", "tags": ["news"]}],
             "next": {"decision": "forward", "fwd": "stale", "validates": true,
                 "refreshes": false, "stale_may_stand_in": true},
@@ -299,6 +330,22 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn the_rules_that_match_and_those_that_were_are_told() {
+        let stored = json!({"rules": {"names": ["old"], "current": false}});
+        let text = text(&json!({
+            "edge": "a", "stored": [stored],
+            "rules": [{"name": "img", "does": ["bypass", "x"]},
+                {"name": "404", "asks_response": true, "does": ["y"]}],
+        }));
+        assert!(text.contains("  rule    img: bypass; x\n"), "{text}");
+        assert!(
+            text.contains("  rule    404: y, if the response is one that it asks for"),
+            "{text}"
+        );
+        assert!(text.contains("rules: old, as the rules were when it was stored"), "{text}");
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(crate) async fn ask_for(
     need: Need,
 ) -> Result<Answered, FetchError> {
     let mut body = gathered(site, asked, body).await?;
-    let asking = Asking { core, site, asked, purpose, need, order: ordered(core, site) };
+    let asking = Asking { core, site, asked, purpose, need, order: ordered(core, site, asked) };
     let Some(first) = asking.order.first() else {
         return Err(FetchError::HttpRequestError { reason: "the site has no origin" });
     };
@@ -158,9 +158,10 @@ async fn gathered(
 }
 
 /// The origins of `site` in the order in which they are to be asked.
-fn ordered<'a>(core: &Core, site: &'a Site) -> Vec<&'a Arc<Upstream>> {
-    if site.origins.len() < 2 {
-        return site.origins.iter().collect();
+fn ordered<'a>(core: &Core, site: &'a Site, asked: &Asked) -> Vec<&'a Arc<Upstream>> {
+    let all = site.origins_for(asked.matched);
+    if all.len() < 2 {
+        return all.iter().collect();
     }
     let now = core.now().mono;
     let candidate = |(index, upstream): (usize, &Arc<Upstream>)| Candidate {
@@ -350,6 +351,7 @@ impl Asking<'_> {
                 || asked.told_host().is_some_and(|host| edge.knows(site, host)),
         };
         let mut request = request_head(asked, body, upstream, &sender, self.purpose)?;
+        site.rules.amend_request(asked.matched, request.headers_mut());
         if let Some((connection, number)) = asked.interim.clone() {
             hyper::ext::on_informational(&mut request, move |response| {
                 connection.interim.push(number, response.status(), response.headers());

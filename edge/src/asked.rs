@@ -12,6 +12,7 @@ use meridian_edge_rules::target::write_target;
 
 use crate::connection::Connection;
 use crate::route::{self, Site};
+use crate::site_rules::Matched;
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -24,6 +25,8 @@ pub(crate) struct Peer<'c> {
     pub(crate) trusted: bool,
     /// The connection that it came over.
     pub(crate) connection: &'c Arc<Connection>,
+    /// The rules of the site that match its request, once they are looked for.
+    pub(crate) matched: Matched,
 }
 
 impl Peer<'_> {
@@ -63,6 +66,8 @@ pub(crate) struct Asked {
     pub(crate) trusted: bool,
     /// Where interim responses go, if anywhere: a connection, and the request's number there.
     pub(crate) interim: Option<(Arc<Connection>, u64)>,
+    /// The rules of its site that match it.
+    pub(crate) matched: Matched,
 }
 
 impl Asked {
@@ -85,6 +90,7 @@ impl Asked {
             address: peer.address.ip(),
             trusted: peer.trusted,
             interim: None,
+            matched: peer.matched,
         }
     }
 

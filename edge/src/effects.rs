@@ -23,10 +23,12 @@ use crate::collapse::{Lead, Seat};
 use crate::core::Core;
 use crate::epochs::{Mark, Stamp, Standing};
 use crate::fetch;
-use crate::key::{CacheKey, Parts, write_key};
+use crate::key::CacheKey;
 use crate::request_head::varies_by_edge;
 use crate::route::Site;
 use crate::scope::{Group, Selector, Strength};
+use crate::settle as rules;
+use crate::site_rules::Matched;
 use crate::store::Fate;
 use crate::tags::labels;
 
@@ -109,27 +111,26 @@ fn targets(site: &Site, asked: &Asked, answered: &Answered) -> Vec<Uri> {
     [Some(client), origin].into_iter().flatten().filter_map(named).collect()
 }
 
-fn key(site: &Site, asked: &Asked, path: &str, query: Option<&str>) -> CacheKey {
-    let host = asked.authority.as_deref().filter(|_| site.preserve_host);
-    let parts = Parts { site: &site.name, scheme: asked.scheme, host, path, query };
+/// The key of a GET for `target` with the fields of this request, and the rules that match it.
+fn key(site: &Site, asked: &Asked, target: &Uri) -> (CacheKey, Matched) {
+    let matched = rules::matched(site, &Method::GET, target, &asked.headers);
+    let at = (asked.scheme, asked.authority.as_deref());
     let mut key = String::new();
-    write_key(&mut key, &parts, &site.query);
-    CacheKey::from(key.as_str())
+    rules::write_key_at(&mut key, site, at, target, &asked.headers, matched);
+    (CacheKey::from(key.as_str()), matched)
 }
 
-fn own_key(site: &Site, asked: &Asked) -> CacheKey {
-    let (path, query) = match asked.target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (asked.target.as_str(), None),
-    };
-    key(site, asked, path, query)
+fn own_key(site: &Site, asked: &Asked) -> (CacheKey, Matched) {
+    let target = Uri::builder().scheme("http").path_and_query(asked.target.as_str());
+    let host = asked.authority.as_deref().unwrap_or("localhost");
+    key(site, asked, &target.authority(host).build().unwrap_or_default())
 }
 
 /// Forgets what an unsafe request has changed, and returns the number of that.
 fn invalidate(core: &Core, site: &Site, asked: &Asked, targets: &[Uri], answer: &HeaderMap) -> u64 {
-    let mut keys = vec![own_key(site, asked)];
+    let mut keys = vec![own_key(site, asked).0];
     for uri in targets.iter().flat_map(|target| invalidated(target, answer)) {
-        let key = key(site, asked, uri.path(), uri.query());
+        let (key, _) = key(site, asked, &uri);
         if !keys.contains(&key) {
             keys.push(key);
         }
@@ -178,12 +179,14 @@ fn posted(
     }
     // As if it had been a GET, whose answer it stands for.
     let request = RequestView { method: &Method::GET, headers: &asked.headers };
-    let head = StoredHead::of(&request, &view, &site.policy, times).ok()?;
-    let is_fresh = head.lifetime_from.is_explicit() && head.ttl(times.received) > 0;
+    let (key, matched) = own_key(site, asked);
+    let head = rules::stored_head(site, matched, &request, &view, times).ok()?;
+    let is_fresh = !site.rules.bypasses(matched)
+        && head.lifetime_from.is_explicit()
+        && head.ttl(times.received) > 0;
     if !is_fresh || !fetch::fits(core, response.body()) {
         return None;
     }
-    let key = own_key(site, asked);
     let labels = labels(&core.edge.epochs, &key.place(), fields, fields);
     Some(Posted { mark: Mark::new(stamp.epoch(), labels), key, head, _stamp: stamp })
 }
@@ -198,7 +201,7 @@ fn head(core: &Core, site: &Site, asked: &Asked, sent: Now, response: &Response<
         return;
     }
     let times = Exchange { sent, received: core.now() };
-    let key = own_key(site, asked);
+    let (key, matched) = own_key(site, asked);
     core.edge.store.update(&key, |stored| {
         let about = stored.head();
         if about.arrived > sent.mono || !about.vary.matches(&asked.headers) {
@@ -211,7 +214,8 @@ fn head(core: &Core, site: &Site, asked: &Asked, sent: Now, response: &Response<
         // Its body was not looked at: it is as old as it was to purges.
         let stamp = stored.mark().stamp();
         let request = &asked.headers;
-        let update = fetch::Update { request, response: response.headers(), times: &times, stamp };
+        let (response, times) = (response.headers(), &times);
+        let update = fetch::Update { request, response, times, matched, stamp };
         Fate::Replace(fetch::freshened(core, site, &key, stored, &update))
     });
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderMap, Method, Uri};
-use meridian_edge_rules::decide::{Decision, Forward, decide};
+use meridian_edge_rules::decide::{Decision, Forward};
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::groups::{CACHE_GROUPS, groups};
 use meridian_edge_rules::time::Now;
@@ -16,11 +16,13 @@ use serde_json::json;
 
 use crate::core::Edge;
 use crate::epochs::{Newest, Standing};
-use crate::key::{CacheKey, Parts, place, write_key};
+use crate::key::{CacheKey, place};
 use crate::respond::suffices;
 use crate::reuse::missing;
 use crate::route::{self, Site};
 use crate::scope::{Group, Place, Selector};
+use crate::settle;
+use crate::site_rules::Matched;
 use crate::store::Stored;
 use crate::stored_body::StoredBody;
 use crate::tags::tags;
@@ -41,6 +43,8 @@ pub(crate) struct Explanation {
     url: String,
     site: String,
     key: String,
+    /// The site's rules that match such a request, in the order in which they apply.
+    rules: Vec<RuleTold>,
     /// Every stored variant, the newest last.
     stored: Vec<Variant>,
     /// Whether a fetch for it may not be shared, as answers before it could not.
@@ -48,8 +52,24 @@ pub(crate) struct Explanation {
     origins: Vec<Origin>,
     purges: Purging,
     next: Next,
-    /// What this edge does not tell yet.
-    not_offered: [&'static str; 1],
+}
+
+/// A rule that matches.
+#[derive(Debug, Serialize)]
+struct RuleTold {
+    name: String,
+    /// It applies if the response is one that it asks for, too.
+    asks_response: bool,
+    does: Vec<String>,
+}
+
+/// The rules under which a response was stored.
+#[derive(Debug, Serialize)]
+struct StoredUnder {
+    names: Vec<String>,
+    /// Whether the rules of the site are still those: what is stored keeps what it was stored
+    /// with, until it is fetched or validated again.
+    current: bool,
 }
 
 /// One stored response.
@@ -75,7 +95,9 @@ struct Variant {
     fresh: bool,
     lifetime_seconds: u64,
     /// Where the lifetime comes from.
-    lifetime_from: String,
+    lifetime_from: &'static str,
+    /// The rules that took part; `null`: none did.
+    rules: Option<StoredUnder>,
     age_seconds: u64,
     /// Of the age, what it had when it arrived.
     initial_age_seconds: u64,
@@ -182,35 +204,42 @@ pub(crate) fn explain(edge: &Edge, question: &mut Question) -> Option<Explanatio
     site.languages.settle(&mut question.headers);
     let question = &*question;
     let now = edge.clock.now();
-    let host = route::authority(&question.target, &question.headers);
-    let parts = Parts {
-        site: &site.name,
-        scheme: "http",
-        host: host.filter(|_| site.preserve_host),
-        path: question.target.path(),
-        query: question.target.query(),
-    };
+    let matched = settle::matched(site, &Method::GET, &question.target, &question.headers);
     let mut key = String::new();
-    write_key(&mut key, &parts, &site.query);
+    settle::write_key(&mut key, site, "http", &question.target, &question.headers, matched);
     let variants = edge.store.variants(&key);
     Some(Explanation {
         edge: edge.name.clone(),
         url: question.url.clone(),
         site: site.name.clone(),
-        stored: variants.iter().map(|stored| variant(edge, &key, stored, question, now)).collect(),
+        rules: rules(site, matched),
+        stored: variants
+            .iter()
+            .map(|stored| variant(edge, site, &key, stored, question, now))
+            .collect(),
         purges: Purging {
             epoch: edge.epochs.current(),
             staleness_seconds: edge.control_staleness().map(|known| known.as_secs_f64()),
         },
         kept_apart: edge.collapse.is_apart(&CacheKey::from(key.as_str()), now.mono),
-        origins: site.origins.iter().map(|upstream| origin(upstream, site, now)).collect(),
-        next: next(edge, site, &key, question, now),
+        origins: site
+            .origins_for(matched)
+            .iter()
+            .map(|upstream| origin(upstream, site, now))
+            .collect(),
+        next: next(edge, site, &key, question, matched, now),
         key,
-        not_offered: ["rule"],
     })
 }
 
-fn next(edge: &Edge, site: &Site, key: &str, question: &Question, now: Now) -> Next {
+fn next(
+    edge: &Edge,
+    site: &Site,
+    key: &str,
+    question: &Question,
+    matched: Matched,
+    now: Now,
+) -> Next {
     let request = RequestView { method: &Method::GET, headers: &question.headers };
     let found = edge.store.lookup(key, &question.headers, now);
     let forwarded = |decision, forward: Option<&Forward<Stored>>, refreshes: bool| Next {
@@ -220,7 +249,7 @@ fn next(edge: &Edge, site: &Site, key: &str, question: &Question, now: Now) -> N
         refreshes,
         stale_may_stand_in: forward.is_some_and(|forward| forward.stale.is_some()),
     };
-    match decide(&request, found, &site.policy, now) {
+    match settle::decision(site, matched, &request, found, now) {
         Decision::Serve { stored, .. }
             if !suffices(&request, &stored)
                 && !matches!(stored.body(), StoredBody::Sliced { .. }) =>
@@ -235,7 +264,23 @@ fn next(edge: &Edge, site: &Site, key: &str, question: &Question, now: Now) -> N
     }
 }
 
-fn variant(edge: &Edge, key: &str, stored: &Stored, question: &Question, now: Now) -> Variant {
+fn rules(site: &Site, matched: Matched) -> Vec<RuleTold> {
+    let told = site.rules.names(matched).map(|(name, asks_response)| RuleTold {
+        name: name.to_owned(),
+        asks_response,
+        does: site.rules.does(name),
+    });
+    told.collect()
+}
+
+fn variant(
+    edge: &Edge,
+    site: &Site,
+    key: &str,
+    stored: &Stored,
+    question: &Question,
+    now: Now,
+) -> Variant {
     let head = stored.head();
     let field = |name: &str| {
         head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -262,7 +307,11 @@ fn variant(edge: &Edge, key: &str, stored: &Stored, question: &Question, now: No
         vary: field("vary").unwrap_or_default(),
         fresh: ttl > 0,
         lifetime_seconds: head.lifetime.as_secs(),
-        lifetime_from: format!("{:?}", head.lifetime_from),
+        lifetime_from: head.lifetime_from.token(),
+        rules: head.amended.as_ref().map(|amended| StoredUnder {
+            names: amended.rules.iter().map(ToString::to_string).collect(),
+            current: amended.set == site.rules.set(),
+        }),
         age_seconds: head.current_age(now).as_secs(),
         initial_age_seconds: head.initial_age.as_secs(),
         ttl_seconds: ttl,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use meridian_edge_rules::age::age_value;
 use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
 use meridian_edge_rules::storable::NotStorable;
@@ -30,6 +31,8 @@ use crate::negotiate::{self, first_forms, will_have_forms};
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, varies_by_edge};
 use crate::route::Site;
+use crate::settle;
+use crate::site_rules::Matched;
 use crate::store::{Fate, Stored};
 use crate::stored_body::StoredBody;
 use crate::tags::labels;
@@ -111,6 +114,7 @@ pub(crate) async fn settle(
             request: &asked.headers,
             response: &head.headers,
             times,
+            matched: asked.matched,
             stamp: lead.flight.stamp(),
         };
         let stored = validated(core, site, key, stored, &update);
@@ -119,7 +123,7 @@ pub(crate) async fn settle(
     let refuse = head.status.is_server_error() && forward.stale.is_some();
     let request = RequestView { method: &asked.method, headers: &asked.headers };
     let view = ResponseView { status: head.status, headers: &head.headers };
-    let storable = match StoredHead::of(&request, &view, &site.policy, times) {
+    let storable = match settle::stored_head(site, asked.matched, &request, &view, times) {
         Ok(stored) if !refuse && fits(core, &body) && !varies_by_edge(&head.headers) => stored,
         unstored @ (Ok(_) | Err(_)) => {
             if let Err(NotStorable::NoStore | NotStorable::Private) = unstored {
@@ -190,6 +194,8 @@ pub(crate) struct Update<'a> {
     pub(crate) request: &'a HeaderMap,
     pub(crate) response: &'a HeaderMap,
     pub(crate) times: &'a Exchange,
+    /// The rules of the site that match the request.
+    pub(crate) matched: Matched,
     /// Purges applied when what is stored was last known to be right.
     pub(crate) stamp: u64,
 }
@@ -234,18 +240,18 @@ pub(crate) fn freshened(
     stored: &Stored,
     update: &Update<'_>,
 ) -> Stored {
-    let Update { request, response, times, stamp } = *update;
+    let Update { request, response, times, matched, stamp } = *update;
     // As it came from upstream: what instructs surrogates governs on where the 304 says nothing of
     // it.
     let mut before = stored.head().clone();
+    before.unamend();
     for name in stored.surrogate().keys() {
         before.headers.remove(name);
         for value in stored.surrogate().get_all(name) {
             before.headers.append(name.clone(), value.clone());
         }
     }
-    let mut head = before.freshened(response, &site.policy, times);
-    head = head.reselected(request, response, &site.policy);
+    let mut head = settle::freshened(site, matched, before, (request, response), times);
     let surrogate = prepare(site, &mut head, times);
     set_length(&mut head, stored.body().len());
     let first = first_forms(site, key, &mut head, stored.body());
@@ -300,12 +306,21 @@ pub(crate) fn prepare(site: &Site, head: &mut StoredHead, times: &Exchange) -> H
 /// Makes a response that only one client gets fit to be sent to it.
 pub(crate) fn for_client(
     site: &Site,
+    matched: Matched,
     mut response: Response<UpstreamBody>,
 ) -> Response<UpstreamBody> {
+    let status = response.status();
+    let said = (matched != Matched::NONE)
+        .then(|| site.rules.of_response(matched, &site.policy, status, response.headers()));
     if !site.expose_surrogate_fields {
         for name in SURROGATE {
             response.headers_mut().remove(name);
         }
+    }
+    if let Some(said) = said {
+        said.strip(response.headers_mut());
+        let age = age_value(response.headers());
+        said.amendment.apply(response.headers_mut(), age);
     }
     let length = response.body().size_hint().exact();
     let status = response.status();

@@ -10,7 +10,7 @@ use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
-use meridian_config::edge::Query;
+use meridian_config::query::Query;
 use meridian_edge_rules::target::{normalise, write_path};
 use percent_encoding::percent_decode_str;
 
@@ -91,11 +91,23 @@ pub(crate) struct Parts<'a> {
 /// Writes the key of `parts` into `into`, which is cleared first: a lookup then allocates nothing.
 ///
 /// GET and HEAD are one class and the only one that is stored, so it is not written.
+#[cfg(test)]
 pub(crate) fn write_key(into: &mut String, parts: &Parts<'_>, rules: &Query) {
+    write_key_with(into, parts, rules, |_| {});
+}
+
+/// The same with what `more` writes beside the scheme, which purges do not look at: no space.
+pub(crate) fn write_key_with(
+    into: &mut String,
+    parts: &Parts<'_>,
+    rules: &Query,
+    more: impl FnOnce(&mut String),
+) {
     into.clear();
     into.push_str(parts.site);
     into.push(' ');
     into.push_str(parts.scheme);
+    more(into);
     into.push(' ');
     if let Some(host) = parts.host {
         into.push_str(&folded(host));
@@ -105,6 +117,16 @@ pub(crate) fn write_key(into: &mut String, parts: &Parts<'_>, rules: &Query) {
     if let Some(query) = parts.query {
         write_query(into, query, rules);
     }
+}
+
+/// A path as keys spell it.
+pub(crate) fn spelled(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') && !path.contains("/.") {
+        return Cow::Borrowed(path);
+    }
+    let mut into = String::with_capacity(path.len());
+    write_path(&mut into, path);
+    Cow::Owned(into)
 }
 
 fn write_query(into: &mut String, query: &str, rules: &Query) {

@@ -3,7 +3,8 @@
 //! The road, in the order in which [`serve`] goes it:
 //! - [`accept`] listeners, permits, drain · [`connection`] limits in time
 //! - [`refuse`] what no site is asked about · [`route`] host to site, [`languages`] that it has ·
-//!   [`key`] what a response is stored under
+//!   [`settle`] which of its [`site_rules`] match, and what follows · [`key`] what a response is
+//!   stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] brings one in ·
 //!   [`ask`] which origin is asked and how often, [`resilience`] as its site wants it ·
@@ -76,6 +77,8 @@ mod route;
 mod run;
 pub mod scope;
 mod serve;
+mod settle;
+mod site_rules;
 mod sites;
 mod slice_fetch;
 mod slices;

@@ -35,6 +35,7 @@ use crate::request_body::RequestBody;
 use crate::request_head::{Condition, Purpose, varies_by_edge};
 use crate::reuse::stored_meanwhile;
 use crate::route::Site;
+use crate::settle;
 use crate::store::Stored;
 use crate::stored_body::{Rope, StoredBody};
 use crate::tags::{labels, tags};
@@ -163,7 +164,7 @@ impl Fetching {
         let request = RequestView { method: &asked.method, headers: &asked.headers };
         let fields = whole_fields(response.headers(), of.complete_length);
         let view = ResponseView { status: StatusCode::OK, headers: &fields };
-        let head = match StoredHead::of(&request, &view, &site.policy, times) {
+        let head = match settle::stored_head(site, asked.matched, &request, &view, times) {
             Ok(head) if !varies_by_edge(&fields) => head,
             Ok(_) | Err(_) => {
                 core.edge.collapse.keep_apart(&self.key, times.received.mono);
@@ -262,7 +263,8 @@ impl Fetching {
         let body = old.body().with(of, content, limits)?;
         let stamp = old.mark().stamp().min(new.mark().stamp());
         let (request, place) = (&self.asked.headers, self.key.place());
-        let update = Update { request, response: fields, times, stamp };
+        let matched = self.asked.matched;
+        let update = Update { request, response: fields, times, matched, stamp };
         let fresh = fetch::freshened(&self.core, &self.site, &self.key, old, &update);
         let of = |stored: &Stored| groups(&stored.head().headers, &CACHE_GROUPS);
         let (before, after) = (of(old), of(new));

@@ -12,15 +12,16 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::Uri;
+use http::{HeaderMap, Uri};
 use meridian_control_wire::operation::Operation;
 use meridian_control_wire::selector::Selector as Told;
 use tracing::warn;
 
 use crate::epochs::Epochs;
-use crate::key::{self, Parts, write_key};
+use crate::key;
 use crate::route::{self, Sites};
 use crate::scope::{Selector, Strength};
+use crate::settle;
 
 /// What this edge has been told to purge.
 pub(crate) struct Purges {
@@ -162,15 +163,9 @@ fn named(sites: &Sites, told: &Told) -> Result<Option<Named>, http::uri::Invalid
                     // Its hosts are part of its keys, and none was named.
                     return Named::Prefix(Some(site.name.clone()), key::prefix(uri.path()));
                 }
-                let parts = Parts {
-                    site: &site.name,
-                    scheme: "http",
-                    host: authority.filter(|_| site.preserve_host),
-                    path: uri.path(),
-                    query: uri.query(),
-                };
-                let mut key = String::new();
-                write_key(&mut key, &parts, &site.query);
+                let (mut key, fields) = (String::new(), HeaderMap::new());
+                let matched = settle::matched_by_url(site, &uri);
+                settle::write_key_at(&mut key, site, ("http", authority), &uri, &fields, matched);
                 Named::Url(key)
             })
         }
@@ -179,14 +174,17 @@ fn named(sites: &Sites, told: &Told) -> Result<Option<Named>, http::uri::Invalid
 
 #[cfg(test)]
 mod tests {
-    use meridian_config::edge::{Query, Site as SiteConfig};
+    use meridian_config::edge::Site as SiteConfig;
+    use meridian_config::query::Query;
 
     use super::*;
     use crate::epochs::{Limits, Newest};
+    use crate::key::{Parts, write_key};
     use crate::languages::SiteLanguages;
     use crate::resilience::Resilience;
     use crate::route::{RangeRules, Site, policy};
     use crate::scope::Place;
+    use crate::site_rules::SiteRules;
 
     fn sites() -> Sites {
         let site = |text: &str| {
@@ -203,6 +201,9 @@ mod tests {
                 languages: SiteLanguages::default(),
                 ranges: RangeRules::of(&config, u64::MAX),
                 compression: None,
+                rules: SiteRules::new(&config.rule, &config.origins, str::to_owned),
+                shows_cache_status: true,
+                shows_key: false,
                 origins: Vec::new(),
                 resilience: Resilience::of(&config),
                 counters: Arc::default(),

@@ -163,17 +163,34 @@ pub(crate) fn from_slices(
     reuse(request, Some(negotiate::as_it_came(stored.head(), source)), age, status)
 }
 
+/// What the client asked for of a response, with the lifetime that a rule gives clients.
 fn reuse(
     request: &RequestView<'_>,
     form: Option<Form<'_, Source<'_>>>,
     age: Duration,
     status: &CacheStatus<'_>,
 ) -> Response<Body> {
-    let RequestView { method, headers } = *request;
     let Some(Form { head, body: source, ranges: heeds_ranges }) = form else {
-        return not_acceptable(method, status);
+        return not_acceptable(request.method, status);
     };
-    let head = &*head;
+    let mut response = as_asked(request, &head, (source, heeds_ranges), age, status);
+    if let Some(amended) = &head.amended
+        && let Some(cache_control) = amended.cache_control(age)
+        && response.headers().contains_key(header::CACHE_CONTROL)
+    {
+        response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
+    }
+    response
+}
+
+fn as_asked(
+    request: &RequestView<'_>,
+    head: &StoredHead,
+    (source, heeds_ranges): (Source<'_>, bool),
+    age: Duration,
+    status: &CacheStatus<'_>,
+) -> Response<Body> {
+    let RequestView { method, headers } = *request;
     match head.precondition(request) {
         Precondition::Proceed => {}
         Precondition::NotModified => {
@@ -236,6 +253,10 @@ fn reused(
 
 /// Appends this edge's member to those of the caches before it (RFC 9211 §2).
 fn add_cache_status(fields: &mut HeaderMap, status: &CacheStatus<'_>) {
+    if status.hidden {
+        fields.remove(CACHE_STATUS);
+        return;
+    }
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(status.to_string())) {
         fields.append(CACHE_STATUS, value);
     }

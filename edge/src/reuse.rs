@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Response;
 use meridian_edge_rules::cache_status::CacheStatus;
-use meridian_edge_rules::decide::{Decision, Forward, Fwd, decide};
+use meridian_edge_rules::decide::{Decision, Forward, Fwd};
 use meridian_edge_rules::exchange::RequestView;
 
 use crate::asked::Asked;
@@ -17,19 +17,21 @@ use crate::key::CacheKey;
 use crate::outcome::Outcome;
 use crate::respond;
 use crate::route::Site;
+use crate::settle;
 use crate::store::Stored;
 
 /// From the store, at once.
 pub(crate) fn hit(
     core: &Core,
     site: &Site,
+    key: &str,
     request: &RequestView<'_>,
     stored: &Stored,
     age: Duration,
     ttl: i64,
 ) -> Response<Body> {
-    let status =
-        CacheStatus { hit: true, ttl: Some(ttl), cache: &core.edge.name, ..CacheStatus::default() };
+    let told = site.cache_status(&core.edge.name, Some(key));
+    let status = CacheStatus { hit: true, ttl: Some(ttl), ..told };
     core.counted(
         site,
         outcome(ttl),
@@ -58,9 +60,9 @@ pub(crate) fn stored_meanwhile(
     let view = RequestView { method: &asked.method, headers: &asked.headers };
     let now = core.now();
     let found = core.edge.store.lookup(key.as_str(), &asked.headers, now);
-    match decide(&view, found, &site.policy, now) {
+    match settle::decision(site, asked.matched, &view, found, now) {
         Decision::Serve { stored, age, ttl, .. } if respond::suffices(&view, &stored) => {
-            Ok(hit(core, site, &view, &stored, age, ttl))
+            Ok(hit(core, site, key.as_str(), &view, &stored, age, ttl))
         }
         Decision::Serve { revalidate, .. } => Err(Some(missing(revalidate))),
         Decision::Forward(again) => Err(Some(again)),

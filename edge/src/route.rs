@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
-use meridian_config::edge::{Profile, Query, RangeFill, Site as SiteConfig};
+use meridian_config::edge::{Profile, RangeFill, Site as SiteConfig};
+use meridian_config::query::Query;
 use meridian_edge_rules::authority::is_authority;
+use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::policy::{Negative, Policy};
 
 use crate::coder::Plan;
 use crate::counters::SiteCounters;
 use crate::languages::SiteLanguages;
 use crate::resilience::Resilience;
+use crate::site_rules::{Matched, SiteRules};
 use crate::upstream::Upstream;
 
 /// A site, ready to be served.
@@ -32,6 +35,11 @@ pub(crate) struct Site {
     pub(crate) ranges: RangeRules,
     /// What is coded of its stored responses.
     pub(crate) compression: Option<Plan>,
+    /// What it does otherwise for some requests.
+    pub(crate) rules: SiteRules,
+    /// Whether clients are told by `Cache-Status`, and the key, too.
+    pub(crate) shows_cache_status: bool,
+    pub(crate) shows_key: bool,
     /// In order of preference, its backups last.
     pub(crate) origins: Vec<Arc<Upstream>>,
     pub(crate) resilience: Resilience,
@@ -64,6 +72,24 @@ impl RangeRules {
             slice_size: site.slice_size.get().min(max_body).max(1),
             skip: site.range_skip.get(),
             store_short: site.store_short_parts.unwrap_or(is_rfc),
+        }
+    }
+}
+
+impl Site {
+    /// The origins that are asked for requests that these rules match, in order of preference.
+    pub(crate) fn origins_for(&self, matched: Matched) -> &[Arc<Upstream>] {
+        let only = self.rules.origin(matched).and_then(|at| self.origins.get(at..=at));
+        only.unwrap_or(&self.origins)
+    }
+
+    /// What `Cache-Status` begins with, at the edge of this name, for what has this key.
+    pub(crate) fn cache_status<'a>(&self, edge: &'a str, key: Option<&'a str>) -> CacheStatus<'a> {
+        CacheStatus {
+            hidden: !self.shows_cache_status,
+            cache: edge,
+            key: key.filter(|_| self.shows_key),
+            ..CacheStatus::default()
         }
     }
 }
@@ -293,6 +319,7 @@ mod tests {
             store_post,
             language: Reading { order, content },
             negative,
+            ruled: _, // by its rules, response by response
         } = policy.clone();
         let time = |time: Duration| Some(HumanDuration::from(time));
         let codes = (200..600_u16).map(|code| http::StatusCode::from_u16(code).unwrap());

@@ -14,7 +14,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use meridian_edge_rules::cache_control::RequestDirectives;
 use meridian_edge_rules::cache_status::CacheStatus;
-use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
+use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup};
 use meridian_edge_rules::exchange::RequestView;
 
 use crate::accept::Handler;
@@ -29,7 +29,7 @@ use crate::course::Course;
 use crate::effects::{self, Before};
 use crate::error::FetchError;
 use crate::fetch;
-use crate::key::{CacheKey, Parts, write_key};
+use crate::key::CacheKey;
 use crate::outcome::Outcome;
 use crate::ranged;
 use crate::refuse;
@@ -38,6 +38,8 @@ use crate::request_head::Purpose;
 use crate::respond;
 use crate::reuse::{hit, missing, stored_meanwhile};
 use crate::route::{self, Site};
+use crate::settle;
+use crate::site_rules::Matched;
 use crate::slices;
 use crate::store::Stored;
 use crate::tunnel::{Far, Tunnel, wanted};
@@ -129,12 +131,16 @@ pub(crate) fn serve(
     if let Some(refusal) = refuse::refusal(&request, &core.edge.accept) {
         return Answer::Ready(Some(refusal));
     }
-    let peer = Peer { address: peer, trusted: core.edge.trusts(peer), connection };
+    let peer =
+        Peer { address: peer, trusted: core.edge.trusts(peer), connection, matched: Matched::NONE };
     let sites = core.edge.sites.load();
     let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
         return misdirected(core, request.method());
     };
     site.languages.settle(request.headers_mut());
+    let (target, fields) = (request.uri(), request.headers());
+    let matched = settle::matched(site, request.method(), target, fields);
+    let peer = Peer { matched, ..peer };
     if !site.upgrade.is_empty()
         && let Some(protocol) = wanted(&site.upgrade, &request)
     {
@@ -143,7 +149,8 @@ pub(crate) fn serve(
     }
     if request.body().is_end_stream() {
         KEY.with_borrow_mut(|key| {
-            write_key(key, &key_parts(site, &request, peer), &site.query);
+            let (target, fields) = (request.uri(), request.headers());
+            settle::write_key(key, site, peer.scheme(fields), target, fields, matched);
             let found = core.edge.store.lookup(key, request.headers(), core.now());
             serve_from(core, site, request, key, found, peer)
         })
@@ -163,9 +170,9 @@ fn serve_from(
     peer: Peer<'_>,
 ) -> Answer {
     let view = RequestView { method: request.method(), headers: request.headers() };
-    match decide(&view, found, &site.policy, core.now()) {
+    match settle::decision(site, peer.matched, &view, found, core.now()) {
         Decision::Serve { stored, age, ttl, revalidate } if respond::suffices(&view, &stored) => {
-            let response = hit(core, site, &view, &stored, age, ttl);
+            let response = hit(core, site, key, &view, &stored, age, ttl);
             if revalidate.is_some() {
                 in_background(core, site, CacheKey::from(key), request, peer);
             }
@@ -179,18 +186,6 @@ fn serve_from(
         }
         Decision::Forward(forward) => alone(core, site, request, forward.why, peer),
         Decision::Unsatisfiable => unsatisfiable(core, site, &view),
-    }
-}
-
-fn key_parts<'a>(site: &'a Site, request: &'a Request<Incoming>, peer: Peer<'_>) -> Parts<'a> {
-    let uri = request.uri();
-    let host = || route::authority(uri, request.headers());
-    Parts {
-        site: &site.name,
-        scheme: peer.scheme(request.headers()),
-        host: if site.preserve_host { host() } else { None },
-        path: uri.path(),
-        query: uri.query(),
     }
 }
 
@@ -322,15 +317,15 @@ async fn pass(
     purpose: Purpose<'_>,
     why: Fwd,
 ) -> Response<Body> {
-    let mut status =
-        CacheStatus { fwd: Some(why), cache: &core.edge.name, ..CacheStatus::default() };
+    let told = site.cache_status(&core.edge.name, None);
+    let mut status = CacheStatus { fwd: Some(why), ..told };
     let before = Before::of(core, site, asked);
     let response = match ask_for(core, site, asked, body, purpose, Need::Client).await {
         Ok(answered) => {
             status.fwd_status = Some(answered.response.status());
             match effects::settle(core, site, asked, before, &answered) {
                 None => {
-                    let response = fetch::for_client(site, answered.response);
+                    let response = fetch::for_client(site, asked.matched, answered.response);
                     respond::from_upstream(response, &status)
                 }
                 Some(keep) => kept(core, asked, &keep.begin(core, site, answered), status).await,
@@ -462,7 +457,7 @@ fn in_background(
     let view = RequestView { method: &asked.method, headers: &asked.headers };
     let now = core.now();
     let found = core.edge.store.lookup(key.as_str(), &asked.headers, now);
-    let forward = match decide(&view, found, &site.policy, now) {
+    let forward = match settle::decision(site, asked.matched, &view, found, now) {
         Decision::Serve { revalidate: None, .. } | Decision::Unsatisfiable => return,
         Decision::Serve { revalidate: Some(forward), .. } | Decision::Forward(forward) => forward,
     };

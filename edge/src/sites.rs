@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use meridian_config::edge::site_value::site_from_json;
 use meridian_config::edge::{Edge as EdgeConfig, Profile, Site as SiteConfig};
 use meridian_config::load;
+use meridian_config::site_rule::SiteRule;
 use meridian_config::violation::Violations;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -29,9 +30,11 @@ use crate::coder::Plan;
 use crate::core::Edge;
 use crate::counters::SiteCounters;
 use crate::error::RunError;
+use crate::key::spelled;
 use crate::languages::SiteLanguages;
 use crate::resilience::Resilience;
 use crate::route::{self, RangeRules, Site, Sites};
+use crate::site_rules::SiteRules;
 use crate::upstream::Upstream;
 
 /// The file in `control.state`.
@@ -164,9 +167,27 @@ impl SiteBook {
 fn rewritten<'s>(before: &'s [SiteConfig], after: &'s [SiteConfig]) -> Vec<&'s str> {
     let differs = |old: &&SiteConfig| {
         let new = after.iter().find(|new| new.name == old.name);
-        new.is_none_or(|new| new.query != old.query || new.preserve_host != old.preserve_host)
+        new.is_none_or(|new| {
+            new.query != old.query
+                || new.preserve_host != old.preserve_host
+                || !in_keys(&new.rule).eq(in_keys(&old.rule))
+        })
     };
     before.iter().filter(differs).map(|site| site.name.as_str()).collect()
+}
+
+/// The rules that decide what is under which key: what they write into it, and what origins are sent.
+fn in_keys(rules: &[SiteRule]) -> impl Iterator<Item = &SiteRule> {
+    rules.iter().filter(|rule| {
+        let lists = [&rule.key_headers, &rule.key_cookies, &rule.request_set, &rule.request_remove];
+        let beside_key = !rule.when.host.is_empty()
+            || !rule.when.header.is_empty()
+            || !rule.when.query.is_empty();
+        beside_key
+            || rule.query.is_some()
+            || rule.origin.is_some()
+            || lists.iter().any(|list| !list.is_empty())
+    })
 }
 
 /// Makes the sites of `config` ready; those of before keep their counters.
@@ -203,6 +224,9 @@ fn sites(
             languages: SiteLanguages::new(&site.languages),
             ranges: RangeRules::of(site, config.cache.max_body.get()),
             compression: Plan::of(site),
+            rules: SiteRules::new(&site.rule, &site.origins, |text| spelled(text).into_owned()),
+            shows_cache_status: site.cache_status,
+            shows_key: site.cache_status_key,
             origins: origins.collect::<Result<_, _>>()?,
             resilience: Resilience::of(site),
             counters,
@@ -292,5 +316,13 @@ mod tests {
             one("c", "default_lifetime = \"1m\""),
         ]);
         assert_eq!(rewritten(&before, &after), ["a", "b", "d"]);
+        let rule = |does: &str| format!("rule = [{{ name = \"r\", {does} }}]");
+        let before = sites(&[one("a", ""), one("b", ""), one("c", "")]);
+        let after = sites(&[
+            one("a", &rule("key_cookies = [\"c\"]")),
+            one("b", &rule("request_set = [\"a: b\"]")),
+            one("c", &rule("edge_lifetime = \"1m\"")), // what is stored keeps its own
+        ]);
+        assert_eq!(rewritten(&before, &after), ["a", "b"]);
     }
 }

@@ -22,6 +22,7 @@ use crate::key::CacheKey;
 use crate::request_body::RequestBody;
 use crate::request_head::{Condition, Purpose, varies_by_edge};
 use crate::route::Site;
+use crate::settle;
 use crate::store::Stored;
 use crate::stored_body::StoredBody;
 use crate::tags::labels;
@@ -172,7 +173,8 @@ impl SliceFetch {
         let fields = whole_fields(response.headers(), of.complete_length);
         let request = RequestView { method: &self.asked.method, headers: &self.asked.headers };
         let view = ResponseView { status: StatusCode::OK, headers: &fields };
-        let head = StoredHead::of(&request, &view, &self.site.policy, times).ok()?;
+        let matched = self.asked.matched;
+        let head = settle::stored_head(&self.site, matched, &request, &view, times).ok()?;
         Some((of, fields, head))
     }
 

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use meridian_edge_rules::cache_status::CacheStatus;
-use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
+use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup};
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::partial::may_combine;
 use meridian_edge_rules::ranges::{ByteRange, Piece, Ranges, Spec, asked as asked_for};
@@ -40,6 +40,7 @@ use crate::outcome::Outcome;
 use crate::respond;
 use crate::reuse::{hit, missing, outcome};
 use crate::route::Site;
+use crate::settle;
 use crate::slice_fetch::{SliceFetch, Slicing};
 use crate::store::Stored;
 use crate::stored_body::StoredBody;
@@ -131,9 +132,9 @@ impl Road<'_> {
     fn held(&self) -> Held {
         let (view, now) = (self.view(), self.core.now());
         let found = self.core.edge.store.lookup(self.key.as_str(), &self.asked.headers, now);
-        match decide(&view, found, &self.site.policy, now) {
+        match settle::decision(self.site, self.asked.matched, &view, found, now) {
             Decision::Serve { stored, age, ttl, .. } if respond::suffices(&view, &stored) => {
-                Held::Answer(hit(self.core, self.site, &view, &stored, age, ttl))
+                Held::Answer(hit(self.core, self.site, self.key.as_str(), &view, &stored, age, ttl))
             }
             Decision::Serve { stored, revalidate: None, .. }
                 if matches!(stored.body(), StoredBody::Sliced { .. }) =>
@@ -266,8 +267,7 @@ impl Road<'_> {
             fwd: (!is_hit).then_some(why),
             ttl: Some(ttl),
             stored: !is_hit && ttl > 0,
-            cache: &self.core.edge.name,
-            ..CacheStatus::default()
+            ..self.site.cache_status(&self.core.edge.name, Some(self.key.as_str()))
         };
         let outcome = match status.fwd {
             Some(fwd) => Outcome::Forwarded(fwd),
@@ -296,7 +296,8 @@ impl Road<'_> {
 
     fn failed(&self, error: &FetchError, why: Fwd) -> Response<Body> {
         let name = &self.core.edge.name;
-        let status = CacheStatus { fwd: Some(why), cache: name, ..CacheStatus::default() };
+        let told = self.site.cache_status(name, Some(self.key.as_str()));
+        let status = CacheStatus { fwd: Some(why), ..told };
         let response = respond::upstream_error(name, &self.asked.method, error, &status);
         self.core.counted(self.site, Outcome::Forwarded(why), response)
     }

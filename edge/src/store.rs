@@ -67,7 +67,9 @@ impl Stored {
     ) -> Self {
         let fields =
             fields_weight(&head.headers) + fields_weight(&surrogate) + mark.tags().weight();
-        let bytes = OVERHEAD + fields + usize::try_from(body.held()).unwrap_or(usize::MAX);
+        let amended = head.amended.as_ref().map_or(0, |amended| amended.weight());
+        let bytes =
+            OVERHEAD + fields + amended + usize::try_from(body.held()).unwrap_or(usize::MAX);
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
         Self(Arc::new(Parts { head, surrogate, body, mark, forms: None, weight }))
     }

@@ -79,7 +79,7 @@ impl Waiter<'_> {
                         None => partial.head.status,
                     }),
                     ttl: Some(partial.head.ttl(now)),
-                    stored: self.leads,
+                    stored: true, // for who waited with it, too: it is the response that they got
                     ..self.status()
                 };
                 let age = partial.head.current_age(now);
@@ -98,7 +98,7 @@ impl Waiter<'_> {
                 let status = CacheStatus {
                     fwd_status: Some(StatusCode::NOT_MODIFIED),
                     ttl: Some(stored.head().ttl(now)),
-                    stored: self.leads,
+                    stored: true, // for who waited with it, too: it is the response that they got
                     ..self.status()
                 };
                 let age = stored.head().current_age(now);
@@ -147,8 +147,7 @@ impl Waiter<'_> {
         CacheStatus {
             fwd: Some(self.forward.why),
             collapsed: !self.leads,
-            cache: &self.core.edge.name,
-            ..CacheStatus::default()
+            ..self.site.cache_status(&self.core.edge.name, Some(self.key.as_str()))
         }
     }
 
@@ -168,7 +167,7 @@ impl Waiter<'_> {
             return None;
         }
         let status = CacheStatus { fwd_status: Some(response.status()), ..self.status() };
-        let response = fetch::for_client(self.site, response);
+        let response = fetch::for_client(self.site, self.asked.matched, response);
         Some(self.counted(respond::from_upstream(response, &status)))
     }
 
@@ -199,8 +198,8 @@ impl Waiter<'_> {
         let (age, ttl) = (stored.head().current_age(now), Some(stored.head().ttl(now)));
         if detail == Some(BREAKER_OPEN) {
             // Nothing went forward.
-            let cache = &core.edge.name;
-            let status = CacheStatus { hit: true, ttl, detail, cache, ..CacheStatus::default() };
+            let told = site.cache_status(&core.edge.name, Some(self.key.as_str()));
+            let status = CacheStatus { hit: true, ttl, detail, ..told };
             let response = respond::from_stored(core, site, &self.asking(), stored, age, &status);
             return Some(core.counted(site, Outcome::HitStale, response));
         }

@@ -15,6 +15,7 @@
 //! - [`tunnel`] RFC 9110 §7.8: other protocols
 //! - [`ranging`], [`slicing`] RFC 9110 §14, RFC 9111 §3.4: parts and slices of what is not stored,
 //!   of a [`file`](mod@file) at the origin
+//! - [`site_rules`] what a site does otherwise for some requests
 //! - [`limits`] what one client may cost
 //! - [`resilience`] an origin that is slow, failing, flapping or gone
 //!
@@ -38,6 +39,7 @@ mod ranging;
 mod replica;
 mod resilience;
 mod selecting;
+mod site_rules;
 mod slicing;
 mod storing;
 mod switches;

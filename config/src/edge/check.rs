@@ -5,12 +5,13 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
 use crate::edge::resilience::FirstByte;
-use crate::edge::{Accept, Cache, Edge, Follow, Purge, Query, Site, Upstream};
+use crate::edge::{Accept, Cache, Edge, Follow, Purge, Site, Upstream};
 use crate::limits::{
     guarded, listeners_differ, path, reachable, replicas, time_limit, tokens, unique, within,
 };
 use crate::places::place;
 use crate::role::{Role, resolve};
+use crate::site_rule::check::check_rules;
 use crate::units::{ByteSize, HumanDuration, Language, NodeName, Protocol, SiteName};
 use crate::violation::{Place, Violation};
 
@@ -321,23 +322,6 @@ impl Site {
         within(&at.key("slice_size"), self.slice_size, least, most, found);
         self.query.check(&at.key("query"), found);
         self.compression.check(&at.key("compression"), found);
-    }
-}
-
-impl Query {
-    fn check(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
-        let lists = [("keep", self.keep.as_deref().unwrap_or_default()), ("drop", &self.drop)];
-        for (key, names) in lists {
-            let here = at.key(key);
-            unique(&here, None, names.iter().map(String::as_str), found);
-            for (index, name) in names.iter().enumerate() {
-                let stem = name.strip_suffix('*').unwrap_or(name);
-                let fits = stem.bytes().all(|b| b.is_ascii_graphic() && !b"*&=#".contains(&b));
-                if name.is_empty() || !fits {
-                    let rule = "must be a parameter's name, with a '*' at its end at most";
-                    found.push(here.index(index).breaks(name, rule));
-                }
-            }
-        }
+        check_rules(&self.rule, &self.origins, &at.key("rule"), LONGEST_LIFETIME, found);
     }
 }

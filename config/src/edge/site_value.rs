@@ -55,10 +55,14 @@ pub fn site_from_json(name: &str, value: &Value) -> Result<Site, Violations> {
 /// TOML has no null; here it says what leaving the key out says.
 fn without_nulls(fields: &mut Map<String, Value>) {
     fields.retain(|_, field| !field.is_null());
-    for field in fields.values_mut() {
-        if let Value::Object(inner) = field {
-            without_nulls(inner);
-        }
+    fields.values_mut().for_each(inside_without_nulls);
+}
+
+fn inside_without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(inner) => without_nulls(inner),
+        Value::Array(elements) => elements.iter_mut().for_each(inside_without_nulls),
+        _ => {}
     }
 }
 
@@ -97,11 +101,17 @@ mod tests {
         let value = json!({
             "hosts": ["Shop.example"], "origins": ["origin-1"], "profile": "rfc",
             "default_lifetime": "1m", "stale_max": null, "query": {"drop": ["utm_*"]},
+            "rule": [
+                {"name": "img", "when": {"path": ["/img/*"]}, "edge_lifetime": "1d"},
+                {"name": "beta", "bypass": true, "origin": null,
+                    "when": {"header": [{"name": "X-Beta", "equals": null}]}},
+            ],
         });
         let site = site_from_json("shop", &value).unwrap();
         assert_eq!((site.name.as_str(), site.profile), ("shop", Profile::Rfc));
         assert_eq!(site.hosts[0].as_str(), "shop.example");
         assert_eq!(site.query.drop, ["utm_*"]);
+        assert_eq!(site.rule[1].when.header[0].name, "X-Beta");
         let again = serde_json::to_value(&site).unwrap();
         assert_eq!(site_from_json("shop", &again).unwrap(), site);
     }

@@ -18,6 +18,8 @@ const MAX_INTEGER: i64 = 999_999_999_999_999;
 /// `hit` and `fwd` exclude each other (RFC 9211 §2.1, §2.2): with `hit`, `fwd` is not written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatus<'a> {
+    /// Clients are not told: the field is taken out instead.
+    pub hidden: bool,
     /// The name of this cache.
     pub cache: &'a str,
     /// Answered without going forward.

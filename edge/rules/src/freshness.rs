@@ -31,6 +31,8 @@ pub struct Lifetime {
 /// Where a freshness lifetime comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifetimeSource {
+    /// A rule of the site.
+    Rule,
     /// `CDN-Cache-Control` (RFC 9213).
     Targeted,
     /// `Surrogate-Control`.
@@ -52,10 +54,15 @@ pub enum LifetimeSource {
 }
 
 impl LifetimeSource {
-    /// Whether the response itself states a lifetime (§3).
+    /// Whether a lifetime is stated (§3), by the response itself or by a rule in its place.
     pub fn is_explicit(self) -> bool {
         match self {
-            Self::Targeted | Self::Surrogate | Self::SMaxage | Self::MaxAge | Self::Expires => true,
+            Self::Rule
+            | Self::Targeted
+            | Self::Surrogate
+            | Self::SMaxage
+            | Self::MaxAge
+            | Self::Expires => true,
             Self::Heuristic | Self::Negative | Self::Default | Self::Unsaid => false,
         }
     }
@@ -63,6 +70,7 @@ impl LifetimeSource {
     /// The word for logs and `explain`.
     pub fn token(self) -> &'static str {
         match self {
+            Self::Rule => "rule",
             Self::Targeted => "cdn-cache-control",
             Self::Surrogate => "surrogate-control",
             Self::SMaxage => "s-maxage",
@@ -76,7 +84,8 @@ impl LifetimeSource {
     }
 }
 
-/// The freshness lifetime of `response` in this cache. `date` is its `date_value`, `received` when
+/// The freshness lifetime of `response` in this cache; that of a rule counts from its arrival, every
+/// other from age zero. `date` is its `date_value`, `received` when
 /// it arrived by the clock on the wall.
 pub fn lifetime(
     response: &ResponseView<'_>,
@@ -85,6 +94,9 @@ pub fn lifetime(
     date: SystemTime,
     received: SystemTime,
 ) -> Lifetime {
+    if let Some(length) = policy.ruled.lifetime {
+        return Lifetime { length: length.min(MAX_DELTA), from: LifetimeSource::Rule };
+    }
     if let Some(stated) = stated(response, governing, date, received) {
         return Lifetime { length: stated.length.min(MAX_DELTA), ..stated };
     }

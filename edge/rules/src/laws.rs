@@ -386,6 +386,7 @@ proptest! {
         (ttl, fwd_status) in (option::of(-999_i64..999), option::of(100..999_u16)),
     ) {
         let status = CacheStatus {
+            hidden: false,
             cache: &cache,
             hit: flags.contains(&"hit"),
             fwd: fwd.filter(|_| !flags.contains(&"hit")),

@@ -15,6 +15,7 @@
 //! | [`ranges`] | which bytes (RFC 9110 §14) |
 //! | [`partial`] | parts of a representation, and which may be combined (§3.4) |
 //! | [`invalidate`], [`groups`] | what an unsafe request invalidates (§4.4, RFC 9875) |
+//! | [`amend`] | what rules of a site change about fields for clients |
 //! | [`hop_by_hop`], [`trailers`] | which fields end at this node (RFC 9110 §7.6.1, §6.5.1) |
 //! | [`authority`], [`target`] | what names a host; the one spelling of a target (RFC 3986 §6.2) |
 //! | [`forwarded`], [`cdn_loop`] | who a request came from and through (RFC 7239, RFC 8586) |
@@ -51,6 +52,8 @@ pub mod ranges;
 
 pub mod groups;
 pub mod invalidate;
+
+pub mod amend;
 
 pub mod hop_by_hop;
 pub mod trailers;

@@ -49,6 +49,8 @@ pub struct Policy {
     pub language: Reading,
     /// Lifetimes of responses that state none, by their status.
     pub negative: Negative,
+    /// What rules of the site say in the place of the response.
+    pub ruled: Ruled,
 }
 
 /// Lifetimes by status, for responses that state none: what fails is not asked for all over again.
@@ -74,6 +76,21 @@ impl Negative {
     }
 }
 
+/// What rules of a site say of one response, above whatever it says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ruled {
+    /// It is not stored.
+    pub bypass: bool,
+    /// How long it is fresh, from its arrival on.
+    pub lifetime: Option<Duration>,
+    /// Its `no-store`, `no-cache` and `private`, where they mean all of it, are not heard.
+    pub unheard: bool,
+    /// How long past its lifetime it is served while a new one is fetched.
+    pub stale_while_revalidate: Option<Duration>,
+    /// How long past its lifetime it is served in the place of an error.
+    pub stale_if_error: Option<Duration>,
+}
+
 impl Policy {
     /// The careful side where users expect it of a CDN.
     pub fn cdn() -> Self {
@@ -97,6 +114,7 @@ impl Policy {
                 (410, 410, 3 * SECOND),
                 (500, 599, SECOND), // one answer a second tells that it is still down
             ]),
+            ruled: Ruled::default(),
         }
     }
 
@@ -121,6 +139,9 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{at, headers, secs, store, store_for};
+    use crate::freshness::LifetimeSource;
+    use crate::storable::NotStorable;
 
     #[test]
     fn the_narrowest_range_of_statuses_counts() {
@@ -135,5 +156,97 @@ mod tests {
             let got = negative.lifetime(StatusCode::from_u16(status).unwrap());
             assert_eq!(got.map(|lifetime| lifetime.as_secs()), want, "{status}");
         }
+    }
+
+    fn ruled(ruled: Ruled) -> Policy {
+        Policy { ruled, ..Policy::cdn() }
+    }
+
+    fn for_a_minute() -> Policy {
+        ruled(Ruled { lifetime: Some(secs(60)), ..Ruled::default() })
+    }
+
+    #[test]
+    fn a_rules_lifetime_stands_above_whatever_the_response_says_of_lifetimes() {
+        let rows = [
+            "CDN-Cache-Control: max-age=1",
+            "Surrogate-Control: max-age=1",
+            "Cache-Control: s-maxage=1, max-age=2",
+            "Cache-Control: max-age=0",
+            "Expires: @-5",
+            "Last-Modified: @-1000",
+            "",
+        ];
+        for response in rows {
+            let head = store(response, &for_a_minute()).unwrap();
+            let got = (head.lifetime, head.lifetime_from);
+            assert_eq!(got, (secs(60), LifetimeSource::Rule), "{response}");
+        }
+        // It counts from the arrival, however old the response was by then.
+        let old = store("Age: 1000\nCache-Control: max-age=2000", &for_a_minute()).unwrap();
+        assert_eq!((old.current_age(at(5)), old.ttl(at(5))), (secs(1005), 55));
+        // A status that is not cacheable by default has a stated lifetime now.
+        assert!(store_for("", 302, "", &for_a_minute()).is_ok());
+    }
+
+    #[test]
+    fn what_forbids_storing_still_does_until_a_rule_lifts_it_in_words() {
+        let lifted =
+            Policy { ruled: Ruled { unheard: true, ..for_a_minute().ruled }, ..Policy::cdn() };
+        let rows = [
+            // response, without and with `unheard`
+            ("Cache-Control: no-store", Err(NotStorable::NoStore), Ok(())),
+            ("Cache-Control: private", Err(NotStorable::Private), Ok(())),
+            ("CDN-Cache-Control: no-store", Err(NotStorable::NoStore), Ok(())),
+            ("Cache-Control: private=\"x-a\"", Ok(()), Ok(())),
+            ("Set-Cookie: a=b", Err(NotStorable::SetCookie), Err(NotStorable::SetCookie)),
+            ("Vary: *", Err(NotStorable::VaryAny), Err(NotStorable::VaryAny)),
+        ];
+        for (response, heard, unheard) in rows {
+            assert_eq!(store(response, &for_a_minute()).map(drop), heard, "{response}");
+            assert_eq!(store(response, &lifted).map(drop), unheard, "{response}");
+        }
+        // Nor does a rule make what was made for credentials everybody's.
+        let with_credentials = store_for("Authorization: x", 200, "", &lifted).map(drop);
+        assert_eq!(with_credentials, Err(NotStorable::Authorization));
+        let no_cache = "Cache-Control: no-cache\nETag: \"a\"";
+        assert!(store(no_cache, &for_a_minute()).unwrap().no_cache);
+        assert!(!store(no_cache, &lifted).unwrap().no_cache);
+        let named = store("Cache-Control: private=\"x-a\"\nX-A: 1", &lifted).unwrap();
+        assert!(!named.headers.contains_key("x-a"), "a field that is private is never stored");
+    }
+
+    #[test]
+    fn a_rules_stale_limits_stand_above_the_responses_but_below_what_forbids_stale_use() {
+        let policy = ruled(Ruled {
+            lifetime: Some(secs(60)),
+            stale_while_revalidate: Some(secs(5)),
+            stale_if_error: Some(secs(7)),
+            ..Ruled::default()
+        });
+        let rows = [
+            ("Cache-Control: stale-while-revalidate=50, stale-if-error=70", (5, 7)),
+            ("", (5, 7)),
+            ("Cache-Control: s-maxage=9", (5, 7)),
+            ("Cache-Control: must-revalidate", (0, 0)),
+        ];
+        for (response, want) in rows {
+            let head = store(response, &policy).unwrap();
+            let got = (head.stale_while_revalidate.as_secs(), head.stale_if_error.as_secs());
+            assert_eq!(got, want, "{response}");
+        }
+        let capped = Policy { stale_max: secs(3), ..policy };
+        assert_eq!(store("", &capped).unwrap().stale_if_error, secs(3));
+    }
+
+    #[test]
+    fn a_rule_keeps_a_response_out_and_a_304_under_it_leaves_nothing_to_reuse() {
+        let bypass = ruled(Ruled { bypass: true, ..Ruled::default() });
+        let refused = store("Cache-Control: max-age=60", &bypass).map(drop);
+        assert_eq!(refused, Err(NotStorable::Rule));
+        let head = store("Cache-Control: max-age=60\nETag: \"a\"", &Policy::cdn()).unwrap();
+        let times = crate::fixtures::exchange_at(70);
+        let freshened = head.freshened(&headers("ETag: \"a\""), &bypass, &times);
+        assert!(freshened.no_cache);
     }
 }

@@ -14,6 +14,8 @@ use crate::policy::Policy;
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotStorable {
+    /// A rule of the site says so.
+    Rule,
     /// The request was not a GET.
     Method,
     /// The status is not final, is a 304, or needs a stated lifetime that is missing.
@@ -44,6 +46,7 @@ impl NotStorable {
     /// The word for `Cache-Status`, the metric label and the log.
     pub fn token(self) -> &'static str {
         match self {
+            Self::Rule => "rule",
             Self::Method => "method",
             Self::Status => "status",
             Self::Partial => "partial",
@@ -75,6 +78,9 @@ pub fn permitted(
     said: &CacheControl,
     policy: &Policy,
 ) -> Result<(), NotStorable> {
+    if policy.ruled.bypass {
+        return Err(NotStorable::Rule);
+    }
     if *request.method != Method::GET {
         return Err(NotStorable::Method);
     }

@@ -14,6 +14,7 @@ use http::header::{
 };
 
 use crate::age;
+use crate::amend::{Amended, Amendment};
 use crate::cache_control::CacheControl;
 use crate::date;
 use crate::exchange::{Exchange, RequestView, ResponseView};
@@ -65,6 +66,8 @@ pub struct StoredHead {
     pub stale_if_error: Duration,
     /// Past the lifetime, how long it is served where upstream cannot be reached (§4.2.4).
     pub stale_if_disconnected: Duration,
+    /// What rules of the site have changed about `headers`, if there were any for it.
+    pub amended: Option<Box<Amended>>,
 }
 
 impl AsRef<StoredHead> for StoredHead {
@@ -104,6 +107,19 @@ impl StoredHead {
         let received = times.received.wall;
         let date = age::date_value(response.headers, received);
         let lifetime = freshness::lifetime(response, governing, policy, date, received);
+        let initial_age = age::initial_age(response.headers, times);
+        let before = match lifetime.from {
+            LifetimeSource::Rule => initial_age, // however old it came
+            LifetimeSource::Targeted
+            | LifetimeSource::Surrogate
+            | LifetimeSource::SMaxage
+            | LifetimeSource::MaxAge
+            | LifetimeSource::Expires
+            | LifetimeSource::Heuristic
+            | LifetimeSource::Negative
+            | LifetimeSource::Default
+            | LifetimeSource::Unsaid => Duration::ZERO,
+        };
         // An old failure is no better than a new one, unless it says so itself.
         let is_failure =
             response.status.is_server_error() || lifetime.from == LifetimeSource::Negative;
@@ -113,9 +129,9 @@ impl StoredHead {
             status: response.status,
             vary: from.vary,
             validators: Validators { date: Some(date), ..Validators::of(&headers) },
-            lifetime: lifetime.length,
+            lifetime: lifetime.length.saturating_add(before),
             lifetime_from: lifetime.from,
-            initial_age: age::initial_age(response.headers, times),
+            initial_age,
             arrived: times.received.mono,
             received,
             date,
@@ -126,6 +142,7 @@ impl StoredHead {
             stale_while_revalidate: stale.while_revalidate,
             stale_if_error: stale.if_error,
             stale_if_disconnected: stale.if_disconnected,
+            amended: None,
             headers,
         }
     }
@@ -179,7 +196,8 @@ impl StoredHead {
         let response = ResponseView { status: self.status, headers: &merged };
         let from = Provenance { vary: self.vary.clone(), authorized: self.authorized };
         let mut head = Self::settle(&response, &governing, from, policy, times);
-        if storable::allowed(said, self.status, self.authorized).is_err() {
+        let refused = storable::allowed(said, self.status, self.authorized).is_err();
+        if refused || policy.ruled.bypass {
             head.bind_to_validation();
         }
         head
@@ -230,7 +248,7 @@ impl StoredHead {
         if !policy.store_set_cookie {
             update.remove(SET_COOKIE);
         }
-        let mut merged = self.headers.clone();
+        let mut merged = self.original_headers();
         merged.remove(DATE); // without one of its own, the 304 counts from its arrival
         for name in update.keys() {
             merged.remove(name);
@@ -242,6 +260,29 @@ impl StoredHead {
             }
         }
         merged
+    }
+
+    /// Changes what clients get of it.
+    pub fn amend(&mut self, amendment: &Amendment) {
+        self.unamend();
+        let amended = amendment.apply(&mut self.headers, self.initial_age);
+        self.amended = Some(Box::new(amended));
+    }
+
+    /// Takes back what rules have changed.
+    pub fn unamend(&mut self) {
+        if let Some(amended) = self.amended.take() {
+            amended.undo(&mut self.headers);
+        }
+    }
+
+    /// Its fields as they were before rules changed them.
+    pub fn original_headers(&self) -> HeaderMap {
+        let mut fields = self.headers.clone();
+        if let Some(amended) = &self.amended {
+            amended.undo(&mut fields);
+        }
+        fields
     }
 
     /// What the conditions of a client's request come to, answered from this response (§4.3.2).
@@ -272,9 +313,11 @@ impl StaleLimits {
         let forbidden =
             said.no_cache.is_everything() || said.must_revalidate || said.proxy_revalidate;
         let beside_s_maxage = said.s_maxage.is_some();
-        let limit = |stated: Option<Duration>, unsaid: Duration| {
+        let ruled = &policy.ruled;
+        let limit = |ruled: Option<Duration>, stated: Option<Duration>, unsaid: Duration| {
             let limit = match stated {
                 _ if forbidden => Duration::ZERO,
+                _ if ruled.is_some() => ruled.unwrap_or_default(),
                 Some(stated) if !beside_s_maxage || policy.stale_beside_s_maxage => stated,
                 None if !beside_s_maxage => unsaid,
                 Some(_) | None => Duration::ZERO,
@@ -282,9 +325,18 @@ impl StaleLimits {
             limit.min(policy.stale_max)
         };
         Self {
-            while_revalidate: limit(said.stale_while_revalidate, Duration::ZERO),
-            if_error: limit(said.stale_if_error, unsaid(policy.stale_if_error)),
+            while_revalidate: limit(
+                ruled.stale_while_revalidate,
+                said.stale_while_revalidate,
+                Duration::ZERO,
+            ),
+            if_error: limit(
+                ruled.stale_if_error,
+                said.stale_if_error,
+                unsaid(policy.stale_if_error),
+            ),
             if_disconnected: limit(
+                ruled.stale_if_error,
                 said.stale_if_error,
                 unsaid(policy.stale_if_disconnected.max(policy.stale_if_error)),
             ),

@@ -6,6 +6,7 @@
 //! - A field that cannot be read, is empty, or has a directive of the wrong type does not govern.
 //! - `Surrogate-Control`, which no standard defines, replaces lifetimes, `no-store` and `no-cache`,
 //!   but never `private`: a page for one person stays with that person.
+//! - Only a rule of the site that says so in as many words lifts `no-store`, `no-cache`, `private`.
 
 use std::time::Duration;
 
@@ -46,6 +47,20 @@ pub struct Governing {
 impl Governing {
     /// Finds the field that governs `response` under `policy`.
     pub fn of(response: &HeaderMap, policy: &Policy) -> Self {
+        let mut governing = Self::found(response, policy);
+        if policy.ruled.unheard {
+            let said = &mut governing.directives;
+            said.no_store = false;
+            for reach in [&mut said.no_cache, &mut said.private] {
+                if reach.is_everything() {
+                    *reach = Reach::Nothing;
+                }
+            }
+        }
+        governing
+    }
+
+    fn found(response: &HeaderMap, policy: &Policy) -> Self {
         if policy.targeted
             && response.contains_key(CDN_CACHE_CONTROL)
             && let Some(directives) = targeted(response)
