@@ -58,9 +58,18 @@ struct Explanation {
     rules: Vec<Rule>,
     stored: Vec<Stored>,
     kept_apart: bool,
+    not_stored: Option<Unstored>,
     origins: Vec<Origin>,
     purges: Option<Purging>,
     next: Next,
+}
+
+/// Why the last answer was not stored.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Unstored {
+    reason: String,
+    seconds_ago: u64,
 }
 
 /// A rule of the site that matches the request.
@@ -91,7 +100,13 @@ struct Stored {
     lifetime_from: String,
     rules: Option<StoredUnder>,
     age_seconds: u64,
+    initial_age_seconds: Option<u64>,
+    apparent_age_seconds: u64,
+    resident_seconds: u64,
     ttl_seconds: i64,
+    stale_while_revalidate_ends_in_seconds: u64,
+    stale_if_error_ends_in_seconds: u64,
+    stale_if_disconnected_ends_in_seconds: u64,
     etag: Option<String>,
     cache_control: Option<String>,
     tags: Vec<String>,
@@ -162,6 +177,8 @@ fn text(answer: &Value) -> String {
         let details = [
             stored.cache_control.as_ref().map(|value| format!("Cache-Control: {value}")),
             stored.etag.as_ref().map(|value| format!("ETag: {value}")),
+            arithmetic(stored),
+            stale(stored),
             stored.rules.as_ref().map(under),
             (!stored.vary.is_empty()).then(|| format!("Vary: {}", stored.vary)),
             (!stored.tags.is_empty()).then(|| format!("tags: {}", stored.tags.join(" "))),
@@ -169,6 +186,10 @@ fn text(answer: &Value) -> String {
         let told = details.into_iter().flatten().chain(purges(stored));
         lines.extend(told.map(|detail| format!("          {detail}")));
     }
+    lines.extend(told.not_stored.as_ref().map(|why| {
+        let words = unstored(&why.reason);
+        format!("  last    an answer {} s ago was not stored: {words}", why.seconds_ago)
+    }));
     if told.kept_apart {
         lines
             .push("  apart   answers could not be shared lately: fetches are not collapsed".into());
@@ -182,6 +203,45 @@ fn text(answer: &Value) -> String {
     lines.extend(told.purges.as_ref().map(|purges| format!("  purges  {}", applied(purges))));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// RFC 9111 §4.2.3, step by step.
+fn arithmetic(stored: &Stored) -> Option<String> {
+    let initial = stored.initial_age_seconds?;
+    Some(format!(
+        "age {} s: {initial} s when it arrived (by its Date {} s), {} s here",
+        stored.age_seconds, stored.apparent_age_seconds, stored.resident_seconds
+    ))
+}
+
+/// Until when it is served past its lifetime, on each occasion.
+fn stale(stored: &Stored) -> Option<String> {
+    let occasions = [
+        ("while a new one is fetched", stored.stale_while_revalidate_ends_in_seconds),
+        ("in the place of an error", stored.stale_if_error_ends_in_seconds),
+        ("where no origin is reached", stored.stale_if_disconnected_ends_in_seconds),
+    ];
+    let ttl = u64::try_from(stored.ttl_seconds).unwrap_or(0);
+    let told = occasions.iter().filter(|(_, ends)| *ends > ttl);
+    let told: Vec<_> = told.map(|(when, ends)| format!("{when} for {ends} s more")).collect();
+    (!told.is_empty()).then(|| format!("may be served {}", told.join(", ")))
+}
+
+/// The words of `detail` in `Cache-Status`, for people.
+fn unstored(reason: &str) -> &str {
+    match reason {
+        "max-body" => "larger than cache.max_body",
+        "no-room" => "no room beside the other bodies in flight (cache.in_flight)",
+        "rule" => "a rule of the site says so",
+        "no-lifetime" => "no lifetime, no ground for one, no validator",
+        "no-validator" => "it needs validation and has no validator",
+        "vary-any" => "Vary: *",
+        "vary-by-edge" => "it varies by what only the edge says",
+        "server-error" => "an error, and what is stored may stand in for it",
+        "incomplete" => "its body broke off",
+        "authorization" => "its request had Authorization, and it does not allow sharing",
+        other => other,
+    }
 }
 
 fn matching(rule: &Rule) -> String {

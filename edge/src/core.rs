@@ -21,6 +21,7 @@ use crate::counters::EdgeCounters;
 use crate::epochs::Epochs;
 use crate::flow::InFlight;
 use crate::hops::{OwnLoop, Via};
+use crate::not_stored::NotStored;
 use crate::outcome::Outcome;
 use crate::purge::Purges;
 use crate::route::{Site, Sites, folded, without_port};
@@ -52,6 +53,8 @@ pub(crate) struct Edge {
     pub(crate) purges: Purges,
     pub(crate) store: Store,
     pub(crate) collapse: Arc<Collapse>,
+    /// Why answers were not stored lately.
+    pub(crate) not_stored: NotStored,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) background: Arc<Semaphore>,
     pub(crate) tunnels: Arc<Tunnels>,

@@ -65,13 +65,13 @@ impl FetchError {
             Self::DestinationUnavailable { .. } => "destination_unavailable",
             Self::HttpProtocolError { .. } => "http_protocol_error",
             Self::RequestTooLarge { .. } | Self::HttpRequestError { .. } => "http_request_error",
-            Self::SharedFailure { .. } => "http_response_status",
+            Self::SharedFailure { .. } => "destination_unavailable",
             Self::ProxyInternalError => "proxy_internal_error",
         }
     }
 
     /// Every token, for metrics that are exported from zero.
-    pub(crate) const TOKENS: [&'static str; 11] = [
+    pub(crate) const TOKENS: [&'static str; 10] = [
         "connection_timeout",
         "connection_refused",
         "dns_error",
@@ -81,7 +81,6 @@ impl FetchError {
         "destination_unavailable",
         "http_protocol_error",
         "http_request_error",
-        "http_response_status",
         "proxy_internal_error",
     ];
 
@@ -138,6 +137,70 @@ impl FetchError {
             | Self::RequestTooLarge { .. }
             | Self::HttpRequestError { .. }
             | Self::SharedFailure { .. }
+            | Self::ProxyInternalError => None,
+        }
+    }
+
+    /// The next hop that it is about.
+    pub(crate) fn next_hop(&self) -> Option<&str> {
+        match self {
+            Self::ConnectionTimeout { upstream, .. }
+            | Self::ConnectionRefused { upstream, .. }
+            | Self::DnsError { upstream, .. }
+            | Self::ConnectionTerminated { upstream, .. }
+            | Self::HttpResponseTimeout { upstream, .. }
+            | Self::ConnectionLimitReached { upstream, .. }
+            | Self::DestinationUnavailable { upstream, .. }
+            | Self::HttpProtocolError { upstream, .. }
+            | Self::SharedFailure { upstream, .. } => Some(upstream),
+            Self::RequestTooLarge { .. }
+            | Self::HttpRequestError { .. }
+            | Self::ProxyInternalError => None,
+        }
+    }
+
+    /// What a client may know beside the token: limits and reasons of this edge's own, never what a
+    /// system or an origin said.
+    pub(crate) fn details(&self) -> Option<String> {
+        match self {
+            Self::ConnectionTimeout { limit, .. } => {
+                Some(format!("no connection within {limit:?}"))
+            }
+            Self::HttpResponseTimeout { limit, .. } => Some(format!("no answer within {limit:?}")),
+            Self::ConnectionLimitReached { limit, .. } => {
+                Some(format!("{limit} requests are in flight and the queue is full"))
+            }
+            Self::HttpProtocolError { reason, .. } | Self::HttpRequestError { reason } => {
+                Some((*reason).to_owned())
+            }
+            Self::RequestTooLarge { limit } => Some(format!("a body is at most {limit} bytes")),
+            Self::DestinationUnavailable { .. } => Some("its breaker is open".to_owned()),
+            Self::SharedFailure { .. } => {
+                Some("the request that this one waited for failed".to_owned())
+            }
+            Self::ProxyInternalError => {
+                Some("the edge is stopping, or a task of its own ended early".to_owned())
+            }
+            Self::ConnectionRefused { .. }
+            | Self::DnsError { .. }
+            | Self::ConnectionTerminated { .. } => None,
+        }
+    }
+
+    /// What the next hop answered, where it is not what the client gets.
+    pub(crate) fn received_status(&self) -> Option<StatusCode> {
+        match self {
+            Self::SharedFailure { status, .. } => Some(*status),
+            Self::ConnectionTimeout { .. }
+            | Self::ConnectionRefused { .. }
+            | Self::DnsError { .. }
+            | Self::ConnectionTerminated { .. }
+            | Self::HttpResponseTimeout { .. }
+            | Self::ConnectionLimitReached { .. }
+            | Self::DestinationUnavailable { .. }
+            | Self::HttpProtocolError { .. }
+            | Self::RequestTooLarge { .. }
+            | Self::HttpRequestError { .. }
             | Self::ProxyInternalError => None,
         }
     }
@@ -223,4 +286,20 @@ pub enum RunError {
     /// A thread or task ended by a panic.
     #[error("{0} ended by a panic: this is a defect, please report it with the log")]
     Panicked(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_edge_rules::proxy_status::ERROR_TYPES;
+
+    use super::FetchError;
+
+    #[test]
+    fn every_error_bears_a_name_that_rfc_9209_knows() {
+        for token in FetchError::TOKENS {
+            assert!(ERROR_TYPES.contains(&token), "{token}");
+            let same = FetchError::TOKENS.iter().filter(|other| **other == token);
+            assert_eq!(same.count(), 1, "{token}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderMap, Method, Uri};
-use meridian_edge_rules::decide::{Decision, Forward};
+use meridian_edge_rules::decide::{Decision, Forward, Lookup};
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::groups::{CACHE_GROUPS, groups};
 use meridian_edge_rules::time::Now;
@@ -49,6 +49,8 @@ pub(crate) struct Explanation {
     stored: Vec<Variant>,
     /// Whether a fetch for it may not be shared, as answers before it could not.
     kept_apart: bool,
+    /// Why the last answer was not stored, as far as it is remembered.
+    not_stored: Option<Unstored>,
     origins: Vec<Origin>,
     purges: Purging,
     next: Next,
@@ -70,6 +72,14 @@ struct StoredUnder {
     /// Whether the rules of the site are still those: what is stored keeps what it was stored
     /// with, until it is fetched or validated again.
     current: bool,
+}
+
+/// Why an answer was not stored.
+#[derive(Debug, Serialize)]
+struct Unstored {
+    /// As `detail` in `Cache-Status`.
+    reason: &'static str,
+    seconds_ago: u64,
 }
 
 /// One stored response.
@@ -102,8 +112,19 @@ struct Variant {
     /// Of the age, what it had when it arrived.
     initial_age_seconds: u64,
     ttl_seconds: i64,
+    /// Of that, what `Date` says: the time it arrived less the time it was made.
+    apparent_age_seconds: u64,
+    /// How long it has been here: the age is this and the initial age.
+    resident_seconds: u64,
+    /// `no-cache`: validated before each use.
+    no_cache: bool,
     stale_while_revalidate_seconds: u64,
     stale_if_error_seconds: u64,
+    /// From now, until when it is served on each occasion: while a new one is fetched, in the place
+    /// of an error, and where no origin can be reached. 0: not, or no more.
+    stale_while_revalidate_ends_in_seconds: u64,
+    stale_if_error_ends_in_seconds: u64,
+    stale_if_disconnected_ends_in_seconds: u64,
     arrived_unix_seconds: u64,
     etag: Option<String>,
     last_modified: Option<String>,
@@ -186,6 +207,8 @@ struct Breaker {
 struct Next {
     /// `hit`, `forward` or `unsatisfiable`.
     decision: &'static str,
+    /// Which of `stored` the request selects, counted from 0.
+    variant: Option<usize>,
     /// Why it goes forward (RFC 9211 §2.2).
     #[serde(skip_serializing_if = "Option::is_none")]
     fwd: Option<&'static str>,
@@ -221,13 +244,17 @@ pub(crate) fn explain(edge: &Edge, question: &mut Question) -> Option<Explanatio
             epoch: edge.epochs.current(),
             staleness_seconds: edge.control_staleness().map(|known| known.as_secs_f64()),
         },
+        not_stored: edge.not_stored.last(&CacheKey::from(key.as_str())).map(|(why, at)| Unstored {
+            reason: why.0,
+            seconds_ago: now.mono.saturating_duration_since(at).as_secs(),
+        }),
         kept_apart: edge.collapse.is_apart(&CacheKey::from(key.as_str()), now.mono),
         origins: site
             .origins_for(matched)
             .iter()
             .map(|upstream| origin(upstream, site, now))
             .collect(),
-        next: next(edge, site, &key, question, matched, now),
+        next: next(edge, site, &key, &variants, question, matched, now),
         key,
     })
 }
@@ -236,14 +263,23 @@ fn next(
     edge: &Edge,
     site: &Site,
     key: &str,
+    variants: &[Stored],
     question: &Question,
     matched: Matched,
     now: Now,
 ) -> Next {
     let request = RequestView { method: &Method::GET, headers: &question.headers };
     let found = edge.store.lookup(key, &question.headers, now);
+    let selected = match &found {
+        Lookup::Found(stored) => Some(stored.head().arrived),
+        Lookup::UriMiss | Lookup::VaryMiss => None,
+    };
+    let variant = variants.iter().position(|stored| {
+        Some(stored.head().arrived) == selected && stored.head().vary.matches(&question.headers)
+    });
     let forwarded = |decision, forward: Option<&Forward<Stored>>, refreshes: bool| Next {
         decision,
+        variant,
         fwd: forward.filter(|_| !refreshes).map(|forward| forward.why.token()),
         validates: forward.is_some_and(|forward| forward.validate.is_some()),
         refreshes,
@@ -273,6 +309,13 @@ fn rules(site: &Site, matched: Matched) -> Vec<RuleTold> {
     told.collect()
 }
 
+fn stored_under(site: &Site, stored: &Stored) -> Option<StoredUnder> {
+    stored.head().amended.as_ref().map(|amended| StoredUnder {
+        names: amended.rules.iter().map(ToString::to_string).collect(),
+        current: amended.set == site.rules.set(),
+    })
+}
+
 fn variant(
     edge: &Edge,
     site: &Site,
@@ -286,6 +329,11 @@ fn variant(
         head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     };
     let ttl = head.ttl(now);
+    let ends_in = |limit: Duration| {
+        let limit = limit.min(site.policy.stale_max);
+        let ends = head.lifetime.saturating_add(limit).saturating_sub(head.current_age(now));
+        if head.no_cache { 0 } else { ends.as_secs() }
+    };
     let arrived = head.received.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Variant {
         status: head.status.as_u16(),
@@ -308,13 +356,18 @@ fn variant(
         fresh: ttl > 0,
         lifetime_seconds: head.lifetime.as_secs(),
         lifetime_from: head.lifetime_from.token(),
-        rules: head.amended.as_ref().map(|amended| StoredUnder {
-            names: amended.rules.iter().map(ToString::to_string).collect(),
-            current: amended.set == site.rules.set(),
-        }),
+        rules: stored_under(site, stored),
         age_seconds: head.current_age(now).as_secs(),
         initial_age_seconds: head.initial_age.as_secs(),
         ttl_seconds: ttl,
+        apparent_age_seconds: head.received.duration_since(head.date).unwrap_or_default().as_secs(),
+        resident_seconds: now.mono.saturating_duration_since(head.arrived).as_secs(),
+        no_cache: head.no_cache,
+        stale_while_revalidate_ends_in_seconds: ends_in(head.stale_while_revalidate),
+        stale_if_error_ends_in_seconds: ends_in(head.stale_if_error),
+        stale_if_disconnected_ends_in_seconds: ends_in(
+            head.stale_if_error.max(head.stale_if_disconnected),
+        ),
         stale_while_revalidate_seconds: head.stale_while_revalidate.as_secs(),
         stale_if_error_seconds: head.stale_if_error.as_secs(),
         arrived_unix_seconds: arrived.as_secs(),

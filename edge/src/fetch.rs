@@ -28,6 +28,7 @@ use crate::flow::{Flow, Pushed};
 use crate::forms::Forms;
 use crate::key::CacheKey;
 use crate::negotiate::{self, first_forms, will_have_forms};
+use crate::not_stored::Reason;
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, varies_by_edge};
 use crate::route::Site;
@@ -36,6 +37,7 @@ use crate::site_rules::Matched;
 use crate::store::{Fate, Stored};
 use crate::stored_body::StoredBody;
 use crate::tags::labels;
+use crate::unfit;
 use crate::upstream::Upstream;
 
 /// Labels for purging and instructions for surrogates: for the edge, not for clients.
@@ -129,16 +131,12 @@ pub(crate) async fn settle(
             if let Err(NotStorable::NoStore | NotStorable::Private) = unstored {
                 supersede(core, key, &request, &view, times);
             }
-            let status = head.status;
-            lead.flight.leave(Response::from_parts(head, body));
-            return if status.is_server_error() {
+            if head.status.is_server_error() {
                 remember_failure(core, site, lead);
-                let upstream = Arc::from(upstream.name.as_str());
-                lead.flight.land(Landing::Refused { upstream, status });
-            } else {
-                core.edge.collapse.keep_apart(key, times.received.mono);
-                lead.flight.land(Landing::Private);
-            };
+            }
+            let why = unfit::reason(unstored.err(), refuse, fits(core, &body));
+            let response = Response::from_parts(head, body);
+            return unfit::leave(core, (lead, key), &upstream, response, why, times.received);
         }
     };
     let leftover = Leftover::of(core, &upstream);
@@ -391,10 +389,14 @@ pub(crate) async fn bring_in(
         }
         // Too large, and so it will be for whoever asks next; want of room passes.
         (Ok(()), None) if flow.received() > edge.cache.max_body.get() => {
+            edge.not_stored.note(key, Reason::MAX_BODY, core.now().mono);
             edge.collapse.keep_apart(key, core.now().mono);
         }
-        (Ok(()), None) => {}
-        (Err(error), _) => debug!(%error, %key, "a body did not arrive whole"),
+        (Ok(()), None) => edge.not_stored.note(key, Reason::NO_ROOM, core.now().mono),
+        (Err(error), _) => {
+            edge.not_stored.note(key, Reason::INCOMPLETE, core.now().mono);
+            debug!(%error, %key, "a body did not arrive whole");
+        }
     }
     // Only now do the readers see the end: who asks again after it finds the response stored.
     flow.end(ended);

@@ -25,7 +25,8 @@
 //!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
 //! control plane · [`sites`] which sites there are, at run time · [`admin`], [`explain`],
-//! [`tokens`] for changes · [`access`], [`metrics`], [`counters`], [`outcome`] what it tells · [`clock`] the only clock ·
+//! [`tokens`] for changes · [`not_stored`], [`unfit`], [`access`], [`metrics`], [`counters`],
+//! [`outcome`] what it tells · [`clock`] the only clock ·
 //! [`error`].
 //!
 //! Absent on purpose: how control replicas agree; other nodes of this CDN in front
@@ -62,6 +63,7 @@ mod lengths;
 mod line;
 mod metrics;
 mod negotiate;
+mod not_stored;
 mod outcome;
 mod parts;
 mod purge;
@@ -91,6 +93,7 @@ mod sync;
 mod tags;
 mod tokens;
 mod tunnel;
+mod unfit;
 mod upkeep;
 mod upstream;
 mod waiter;

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::partial::ContentRange;
+use meridian_edge_rules::proxy_status::{PROXY_STATUS, ProxyStatus};
 use meridian_edge_rules::ranges::{ByteRange, Multipart, Piece, Ranges, ranges, unsatisfied_range};
 use meridian_edge_rules::stored::StoredHead;
 use meridian_edge_rules::validate::{Precondition, not_modified_fields};
@@ -28,7 +29,6 @@ use crate::store::Stored;
 use crate::stored_body::StoredBody;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// Ranges of one request that are answered; with more the whole is sent (RFC 9110 §14.2).
 pub(crate) const MAX_RANGES: usize = 16;
 /// When a client that was shed should come back.
@@ -252,7 +252,7 @@ fn reused(
 }
 
 /// Appends this edge's member to those of the caches before it (RFC 9211 §2).
-fn add_cache_status(fields: &mut HeaderMap, status: &CacheStatus<'_>) {
+pub(crate) fn add_cache_status(fields: &mut HeaderMap, status: &CacheStatus<'_>) {
     if status.hidden {
         fields.remove(CACHE_STATUS);
         return;
@@ -341,6 +341,9 @@ pub(crate) fn upstream_error(
     let detail = match error.status() {
         StatusCode::GATEWAY_TIMEOUT => "the origin did not answer in time",
         _ if error.retry_after().is_some() => "the origin has failed too often to be asked now",
+        StatusCode::SERVICE_UNAVAILABLE if error.next_hop().is_none() => {
+            "the edge is stopping, or a task of its own ended early; try again later"
+        }
         StatusCode::SERVICE_UNAVAILABLE => "too many requests wait for the origin; try again later",
         StatusCode::BAD_REQUEST => "the request cannot be sent on to the origin",
         _ => "the origin gave no usable answer",
@@ -350,11 +353,61 @@ pub(crate) fn upstream_error(
         let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0); // not too early
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole.max(1)));
     }
-    let value = format!("{edge}; error={}", error.token());
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
-        response.headers_mut().insert(PROXY_STATUS, value);
-    }
+    let details = error.details();
+    let member = ProxyStatus {
+        proxy: edge,
+        error: Some(error.token()),
+        next_hop: error.next_hop(),
+        received_status: error.received_status(),
+        status_code: error.is_of_client().then(|| error.status()),
+        details: details.as_deref(),
+    };
+    add_proxy_status(response.headers_mut(), &member);
     add_cache_status(response.headers_mut(), status);
+    response
+}
+
+/// Says in `Proxy-Status` which error the edge itself met (RFC 9209).
+pub(crate) fn add_proxy_status(fields: &mut HeaderMap, member: &ProxyStatus<'_>) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(member.to_string())) {
+        fields.append(PROXY_STATUS, value);
+    }
+}
+
+/// A refusal of what no site was asked about, with the name that RFC 9209 has for it.
+pub(crate) fn told(edge: &str, mut refusal: Response<Body>) -> Response<Body> {
+    let status = refusal.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return refusal;
+    }
+    let denied = [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED].contains(&status);
+    let member = ProxyStatus {
+        proxy: edge,
+        error: Some(if denied { "http_request_denied" } else { "http_request_error" }),
+        status_code: (!denied).then_some(status),
+        ..ProxyStatus::default()
+    };
+    add_proxy_status(refusal.headers_mut(), &member);
+    refusal
+}
+
+/// An error of the edge's own making that RFC 9209 has a name for.
+pub(crate) fn own_error(
+    edge: &str,
+    error: &str,
+    method: &Method,
+    status: StatusCode,
+    (code, detail): (&str, &str),
+) -> Response<Body> {
+    let mut response = problem(method, status, code, detail);
+    let is_of_request = error == "http_request_error";
+    let member = ProxyStatus {
+        proxy: edge,
+        error: Some(error),
+        status_code: is_of_request.then_some(status),
+        ..ProxyStatus::default()
+    };
+    add_proxy_status(response.headers_mut(), &member);
     response
 }
 

@@ -34,6 +34,7 @@ use crate::flow::InFlight;
 use crate::hops::{OwnLoop, Via};
 use crate::line::Replica;
 use crate::metrics;
+use crate::not_stored::NotStored;
 use crate::purge::Purges;
 use crate::register::Registrar;
 use crate::route;
@@ -170,6 +171,7 @@ fn build(
         collapse: Collapse::new(Arc::clone(&epochs)),
         purges: Purges::new(Arc::clone(&epochs), max_operations),
         epochs,
+        not_stored: NotStored::default(),
         in_flight: InFlight::new(config.cache.in_flight.get()),
         background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
         tunnels: Tunnels::new(

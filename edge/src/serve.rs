@@ -129,6 +129,7 @@ pub(crate) fn serve(
     peer: SocketAddr,
 ) -> Answer {
     if let Some(refusal) = refuse::refusal(&request, &core.edge.accept) {
+        let refusal = respond::told(&core.edge.name, refusal);
         return Answer::Ready(Some(refusal));
     }
     let peer =
@@ -222,14 +223,21 @@ fn misdirected(core: &Core, method: &Method) -> Answer {
     core.edge.counters.misdirected.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let detail = "no site here answers to this host";
     let status = StatusCode::MISDIRECTED_REQUEST;
-    Answer::Ready(Some(respond::problem(method, status, "misdirected", detail)))
+    let (edge, told) = (&core.edge.name, ("misdirected", detail));
+    let response = respond::own_error(edge, "destination_not_found", method, status, told);
+    Answer::Ready(Some(response))
 }
 
 /// `only-if-cached`, and it is not (RFC 9111 §5.2.1.7).
 fn unsatisfiable(core: &Core, site: &Site, request: &RequestView<'_>) -> Answer {
     let detail = "only-if-cached was asked for, and nothing usable is stored";
     let status = StatusCode::GATEWAY_TIMEOUT;
-    let response = respond::problem(request.method, status, "only_if_cached", detail);
+    let (edge, told) = (&core.edge.name, ("only_if_cached", detail));
+    let error = "proxy_internal_response"; // without asking anybody
+    let mut response = respond::own_error(edge, error, request.method, status, told);
+    let told = site.cache_status(&core.edge.name, None);
+    let told = CacheStatus { detail: Some("only-if-cached"), ..told };
+    respond::add_cache_status(response.headers_mut(), &told);
     Answer::Ready(Some(core.counted(site, Outcome::Refused, response)))
 }
 
@@ -239,9 +247,15 @@ fn stopped(core: &Core, site: &Site, request: &Request<Incoming>) -> Option<Answ
     let looped = core.edge.own_loop.closes(request.headers()).then(|| {
         let detail = "this request has passed this edge before: an origin's address leads back";
         let status = StatusCode::LOOP_DETECTED;
-        respond::problem(request.method(), status, "loop_detected", detail)
+        let (edge, told) = (&core.edge.name, ("loop_detected", detail));
+        let method = request.method();
+        respond::own_error(edge, "proxy_loop_detected", method, status, told)
     });
-    let response = looped.or_else(|| refuse::unmet_expectation(request))?;
+    let unmet = || {
+        let refusal = refuse::unmet_expectation(request)?;
+        Some(respond::told(&core.edge.name, refusal))
+    };
+    let response = looped.or_else(unmet)?;
     Some(Answer::Ready(Some(core.counted(site, Outcome::Refused, response))))
 }
 
@@ -258,7 +272,7 @@ fn alone(
     }
     let limit = core.edge.accept.body_size.get();
     if request.body().size_hint().lower() > limit {
-        let response = too_large(request.method(), limit);
+        let response = too_large(&core.edge.name, request.method(), limit);
         return Answer::Ready(Some(core.counted(site, Outcome::Refused, response)));
     }
     let (core, site) = (Arc::clone(core), Arc::clone(site));
@@ -304,9 +318,10 @@ fn upgrade(
 }
 
 /// The request's body is beyond `accept.body_size`.
-fn too_large(method: &Method, limit: u64) -> Response<Body> {
+fn too_large(edge: &str, method: &Method, limit: u64) -> Response<Body> {
     let detail = format!("the request body is larger than {limit} bytes");
-    respond::problem(method, StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
+    let (status, told) = (StatusCode::PAYLOAD_TOO_LARGE, ("too_large", detail.as_str()));
+    respond::own_error(edge, "http_request_error", method, status, told)
 }
 
 async fn pass(
@@ -318,7 +333,8 @@ async fn pass(
     why: Fwd,
 ) -> Response<Body> {
     let told = site.cache_status(&core.edge.name, None);
-    let mut status = CacheStatus { fwd: Some(why), ..told };
+    let by_rule = why == Fwd::Bypass && site.rules.bypasses(asked.matched);
+    let mut status = CacheStatus { fwd: Some(why), detail: by_rule.then_some("rule"), ..told };
     let before = Before::of(core, site, asked);
     let response = match ask_for(core, site, asked, body, purpose, Need::Client).await {
         Ok(answered) => {
@@ -331,7 +347,9 @@ async fn pass(
                 Some(keep) => kept(core, asked, &keep.begin(core, site, answered), status).await,
             }
         }
-        Err(FetchError::RequestTooLarge { limit }) => too_large(&asked.method, limit),
+        Err(FetchError::RequestTooLarge { limit }) => {
+            too_large(&core.edge.name, &asked.method, limit)
+        }
         Err(error) => respond::upstream_error(&core.edge.name, &asked.method, &error, &status),
     };
     core.counted(site, Outcome::Forwarded(why), response)

@@ -16,6 +16,7 @@ use crate::epochs::{Demand, Standing, Tags};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::key::CacheKey;
+use crate::not_stored::Reason;
 use crate::outcome::Outcome;
 use crate::respond;
 use crate::route::Site;
@@ -166,7 +167,9 @@ impl Waiter<'_> {
             // alone asks for that part.
             return None;
         }
-        let status = CacheStatus { fwd_status: Some(response.status()), ..self.status() };
+        let why = response.extensions().get::<Reason>().map(|why| why.0);
+        let code = Some(response.status());
+        let status = CacheStatus { fwd_status: code, detail: why, ..self.status() };
         let response = fetch::for_client(self.site, self.asked.matched, response);
         Some(self.counted(respond::from_upstream(response, &status)))
     }

@@ -16,6 +16,7 @@
 //! - [`ranging`], [`slicing`] RFC 9110 §14, RFC 9111 §3.4: parts and slices of what is not stored,
 //!   of a [`file`](mod@file) at the origin
 //! - [`site_rules`] what a site does otherwise for some requests
+//! - [`explaining`] what `explain` says of the next request
 //! - [`limits`] what one client may cost
 //! - [`resilience`] an origin that is slow, failing, flapping or gone
 //!
@@ -28,6 +29,7 @@
 
 mod coding;
 mod collapsing;
+mod explaining;
 mod file;
 mod forwarding;
 mod interim;

@@ -93,7 +93,7 @@ async fn a_bypass_neither_reads_nor_writes_the_store_and_the_last_word_counts() 
     }
     let url = edge.url().to_owned();
     let passed = Client::get_with(&format!("{url}/a"), &session).await;
-    assert_eq!(passed.cache_status(), "fra-1; fwd=bypass; fwd-status=200");
+    assert_eq!(passed.cache_status(), "fra-1; fwd=bypass; fwd-status=200; detail=rule");
     assert!(hits(&Client::get_with(&format!("{url}/a.css"), &session).await));
     assert!(hits(&edge.get("/a").await), "what is stored stays for others");
     let told = explained(&edge, "/a", "Cookie:%20session=1").await;

@@ -109,7 +109,7 @@ async fn failures_that_say_nothing_are_reused_as_long_as_the_site_says() {
         assert_eq!(origin.count(path), before + 2, "{path}: nothing of the kind in rfc");
     }
     let explained = Client::get(&format!("{}/v1/explain?url=/fails", edge.admin())).await.json();
-    assert_eq!(explained["stored"][0]["lifetime_from"], "Negative", "{explained:#}");
+    assert_eq!(explained["stored"][0]["lifetime_from"], "negative", "{explained:#}");
 }
 
 #[tokio::test]

@@ -119,7 +119,12 @@ async fn an_origin_that_does_not_answer_costs_a_client_no_more_than_the_deadline
     let reply = tokio::time::timeout(Duration::from_secs(5), edge.get("/a")).await.unwrap();
     assert_eq!(reply.status, 504);
     assert_eq!(reply.code(), "upstream_http_response_timeout");
-    assert_eq!(reply.header("proxy-status"), Some("fra-1; error=http_response_timeout"));
+    assert_eq!(
+        reply.header("proxy-status"),
+        Some(
+            "fra-1; error=http_response_timeout; next-hop=origin-1; details=\"no answer within 200ms\""
+        )
+    );
 }
 
 #[tokio::test]

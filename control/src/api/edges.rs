@@ -162,7 +162,7 @@ fn unknown(id: &str) -> Refusal {
     Refusal::new(ErrorCode::NotFound, format!("no edge {id} is registered"))
 }
 
-/// `GET /v1/edges/{id}/explain?url=U`: what that edge says of `U`.
+/// `GET /v1/edges/{id}/explain?url=U[&header=N:V...]`: what that edge says of `U`.
 ///
 /// Asked at the address that `[peers]` has for its name, else at the one that it registered with.
 pub(super) async fn explain(
@@ -181,7 +181,13 @@ pub(super) async fn explain(
         Some(address) => address.clone(),
         None => registered_address(&registration)?,
     };
-    let target = format!("/v1/explain?url={}", utf8_percent_encode(&url, NON_ALPHANUMERIC));
+    let mut target = format!("/v1/explain?url={}", utf8_percent_encode(&url, NON_ALPHANUMERIC));
+    // Fields of the request that is explained, as they were written: the edge reads them.
+    let pairs = query.unwrap_or_default().split('&');
+    for field in pairs.filter(|pair| pair.starts_with("header=")) {
+        target.push('&');
+        target.push_str(field);
+    }
     let limits = &context.config.limits;
     // Less than the whole call may take, so that it is this that is told.
     let patience = limits.call_timeout.get().mul_f64(0.8);

@@ -71,7 +71,8 @@ async fn cluster(admin: SocketAddr, peers: &[(&str, SocketAddr)]) -> (Replica, F
     (replica, edge)
 }
 
-const TARGET: &str = "/v1/edges/fra-1/explain?url=http%3A%2F%2Fshop%2Fa%3Fb%3D1%26c%3D%2520";
+const TARGET: &str =
+    "/v1/edges/fra-1/explain?url=http%3A%2F%2Fshop%2Fa%3Fb%3D1%26c%3D%2520&header=A%3A%20b";
 
 #[tokio::test]
 async fn an_explanation_comes_from_the_edge_as_it_is() {
@@ -82,7 +83,8 @@ async fn an_explanation_comes_from_the_edge_as_it_is() {
     assert_eq!(got.header("content-type"), "application/json");
     assert_eq!(got.header("set-cookie"), "", "only the body is passed on");
     let asked = admin.asked().join("\n");
-    let want = "GET /v1/explain?url=http%3A%2F%2Fshop%2Fa%3Fb%3D1%26c%3D%2520 HTTP/1.1";
+    let want =
+        "GET /v1/explain?url=http%3A%2F%2Fshop%2Fa%3Fb%3D1%26c%3D%2520&header=A%3A%20b HTTP/1.1";
     assert_eq!(asked, want);
     replica.stop().await;
 }

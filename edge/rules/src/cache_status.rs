@@ -72,7 +72,7 @@ impl fmt::Display for CacheStatus<'_> {
     }
 }
 
-fn write_token_or_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+pub(crate) fn write_token_or_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let starts = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
     if starts && text.bytes().all(|byte| is_tchar(byte) || byte == b':' || byte == b'/') {
         f.write_str(text)
@@ -82,7 +82,7 @@ fn write_token_or_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result 
 }
 
 /// A string of RFC 9651 §3.3.3. What it cannot hold is percent-encoded.
-fn write_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+pub(crate) fn write_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_char('"')?;
     for byte in text.bytes() {
         match byte {

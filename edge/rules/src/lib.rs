@@ -19,7 +19,7 @@
 //! | [`hop_by_hop`], [`trailers`] | which fields end at this node (RFC 9110 §7.6.1, §6.5.1) |
 //! | [`authority`], [`target`] | what names a host; the one spelling of a target (RFC 3986 §6.2) |
 //! | [`forwarded`], [`cdn_loop`] | who a request came from and through (RFC 7239, RFC 8586) |
-//! | [`cache_status`] | how the outcome is told (RFC 9211) |
+//! | [`cache_status`], [`proxy_status`] | how the outcome is told (RFC 9211), how an error (RFC 9209) |
 //! | [`policy`], [`time`], [`exchange`] | what is brought from outside |
 //!
 //! Absent on purpose: clocks, sockets, tasks, bodies, keys. "§" alone means RFC 9111.
@@ -65,6 +65,7 @@ pub mod cdn_loop;
 pub mod forwarded;
 
 pub mod cache_status;
+pub mod proxy_status;
 
 pub mod exchange;
 pub mod policy;
