@@ -107,7 +107,7 @@ pub(crate) async fn ask_for(
             Err(Failed { error, unsent }) => (Err(error), unsent),
         };
         let ended = match &outcome {
-            Ok(response) => Ended::Answered(response.status()),
+            Ok(response) => Ended::Answered(response.status(), response.headers()),
             Err(error) => Ended::Failed(error),
         };
         let answered = |outcome: Result<_, _>| {

@@ -110,7 +110,8 @@ pub struct Retry {
     pub enabled: Option<bool>,
     /// Further attempts for one request.
     pub retries: u32,
-    /// Answers that are worth another attempt.
+    /// Answers that are worth another attempt, unless they have validators or say for how long
+    /// they are fresh.
     pub statuses: Vec<u16>,
     /// Whether an origin that did not answer in time is asked again.
     pub timeouts: bool,

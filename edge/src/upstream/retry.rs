@@ -6,7 +6,9 @@
 //! # Invariants
 //! - What may have been carried out goes out again only if it may be sent twice.
 
-use http::StatusCode;
+use http::header::{ETAG, EXPIRES, LAST_MODIFIED};
+use http::{HeaderMap, StatusCode};
+use meridian_edge_rules::cache_control::CacheControl;
 
 use crate::error::FetchError;
 use crate::upstream::guard::Retry;
@@ -14,7 +16,7 @@ use crate::upstream::guard::Retry;
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ended<'a> {
-    Answered(StatusCode),
+    Answered(StatusCode, &'a HeaderMap),
     Failed(&'a FetchError),
 }
 
@@ -47,7 +49,10 @@ pub(crate) enum Next {
 /// See the module.
 pub(crate) fn next(retry: &Retry, tries: &Tries, ended: Ended<'_>) -> Next {
     let is_again = match ended {
-        Ended::Answered(status) => tries.is_repeatable && retry.statuses.contains(&status.as_u16()),
+        Ended::Answered(status, fields) => {
+            let is_listed = retry.statuses.contains(&status.as_u16());
+            is_listed && tries.is_repeatable && !is_meant(fields)
+        }
         Ended::Failed(error) if error.nothing_was_sent() && tries.has_others => {
             return Next::Elsewhere;
         }
@@ -68,6 +73,15 @@ pub(crate) fn next(retry: &Retry, tries: &Tries, ended: Ended<'_>) -> Next {
     };
     let may = tries.is_on && tries.is_needed && tries.retries < retry.retries;
     if is_again && may { Next::Again } else { Next::Stop }
+}
+
+/// Whether an answer is what the origin means to say, and no makeshift of something on the way that
+/// is broken: it has validators, or says for how long it is fresh.
+fn is_meant(fields: &HeaderMap) -> bool {
+    let said = CacheControl::of(fields);
+    let lifetime = said.s_maxage.or(said.max_age);
+    let has_validators = fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED);
+    has_validators || lifetime.map_or(fields.contains_key(EXPIRES), |time| !time.is_zero())
 }
 
 #[cfg(test)]
@@ -96,7 +110,8 @@ mod tests {
     fn what_goes_out_once_more() {
         use Next::{Again, Elsewhere, Stop};
         let [refused, late, full, open, of_client, broken] = &errors();
-        let status = |code| Ended::Answered(StatusCode::from_u16(code).unwrap());
+        let none = HeaderMap::new();
+        let status = |code| Ended::Answered(StatusCode::from_u16(code).unwrap(), &none);
         let tries = Tries {
             is_on: true,
             retries: 0,
@@ -150,5 +165,23 @@ mod tests {
         let patient = Retry { timeouts: true, ..retry };
         assert_eq!(next(&patient, &tries, Ended::Failed(late)), Again);
         assert_eq!(next(&patient, &post, Ended::Failed(late)), Stop);
+    }
+
+    #[test]
+    fn an_answer_that_is_meant_is_no_makeshift() {
+        let rows = [
+            ("content-type", "text/html", false),
+            ("cache-control", "no-store", false),
+            ("cache-control", "max-age=0", false),
+            ("cache-control", "max-age=60", true),
+            ("cache-control", "max-age=0, s-maxage=60", true),
+            ("expires", "Sun, 06 Nov 1994 08:49:37 GMT", true),
+            ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT", true),
+            ("etag", "\"1\"", true),
+        ];
+        for (name, value, want) in rows {
+            let fields = [(name.parse().unwrap(), value.parse().unwrap())];
+            assert_eq!(is_meant(&HeaderMap::from_iter(fields)), want, "{name}: {value}");
+        }
     }
 }
