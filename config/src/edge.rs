@@ -388,6 +388,10 @@ pub struct Site {
     /// Stores responses with `Set-Cookie`. Default: no in `cdn`, yes in `rfc`.
     #[serde(default)]
     pub store_set_cookie: Option<bool>,
+    /// Stores errors that one request's own fields provoked, such as 400 and 431, where they state
+    /// a lifetime. Default: by profile.
+    #[serde(default)]
+    pub store_provoked_errors: Option<bool>,
     /// Obeys a client's `Cache-Control` on requests. Default: no.
     #[serde(default)]
     pub honour_client_directives: Option<bool>,

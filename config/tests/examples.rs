@@ -294,6 +294,7 @@ fn full_site() -> Site {
         default_lifetime: Some(HumanDuration::secs(1)),
         heuristic_max: Some(HumanDuration::secs(1)),
         store_set_cookie: Some(true),
+        store_provoked_errors: Some(true),
         honour_client_directives: Some(true),
         stale_if_error: Some(HumanDuration::secs(1)),
         stale_max: Some(HumanDuration::secs(1)),

@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response, Version};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
@@ -34,6 +34,7 @@ use crate::body::Body;
 use crate::clock::SharedClock;
 use crate::connection::{Connection, Load, Overdue, Patience, Watched};
 use crate::error::RunError;
+use crate::framing::Follows;
 
 /// What HTTP/2 clients with prior knowledge say first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -259,9 +260,11 @@ async fn converse<H: Handler>(
             return;
         }
     };
+    if is_http2 {
+        connection.speaks_http2();
+    }
     let io = TokioIo::new(Watched::new(stream, ahead, Arc::clone(connection)));
     let ended = if is_http2 {
-        connection.speaks_http2();
         let mut builder = http2::Builder::new(Spawn);
         builder
             .max_concurrent_streams(limits.max_streams.get())
@@ -325,7 +328,19 @@ impl<H: Handler> Service<Request<Incoming>> for Answering<H> {
     type Future = Sure<H::Answer>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if request.version() < Version::HTTP_2 {
+            self.connection.is_followed_by(follows(&request));
+        }
         Sure(self.handler.answer(request, &self.connection, self.peer))
+    }
+}
+
+/// What follows the head of a request: the library has decided it, and nobody else does.
+fn follows(request: &Request<Incoming>) -> Follows {
+    match request.body().size_hint().exact() {
+        Some(0) => Follows::Nothing,
+        Some(length) => Follows::Length(length),
+        None => Follows::Chunks,
     }
 }
 

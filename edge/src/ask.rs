@@ -15,16 +15,20 @@ use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use crate::answer_head;
 use crate::asked::Asked;
 use crate::body::UpstreamBody;
 use crate::collapse::Wanted;
 use crate::core::Core;
 use crate::error::{BodyError, FetchError};
+use crate::key::counted;
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, Sender, request_head};
 use crate::route::Site;
+use crate::settle;
 use crate::store::Stored;
 use crate::tunnel::{Far, is_to};
+use crate::unkeyed::vary_by_origin;
 use crate::upstream::Upstream;
 use crate::upstream::bulkhead::{Full, Place};
 use crate::upstream::choice::{Candidate, order};
@@ -305,7 +309,7 @@ impl Asking<'_> {
         &self,
         upstream: &Upstream,
         mut response: Response<Incoming>,
-        lease: Lease,
+        mut lease: Lease,
     ) -> Result<Response<UpstreamBody>, FetchError> {
         let core = self.core;
         let far = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
@@ -322,15 +326,16 @@ impl Asking<'_> {
         }
         let received = head.version;
         head.version = Version::HTTP_11; // ours, whatever the origin speaks (RFC 9110 §2.5)
-        if head.status == StatusCode::NO_CONTENT {
-            head.headers.remove(header::CONTENT_LENGTH); // some say 0, and may not (RFC 9110 §8.6)
-        }
-        if head.headers.contains_key(header::TRANSFER_ENCODING) {
-            head.headers.remove(header::CONTENT_LENGTH); // overridden (RFC 9112 §6.3)
-        } else {
-            head.headers.remove(header::TRAILER); // none can follow
+        match answer_head::settle(head.status, &mut head.headers) {
+            Ok(answer_head::Next::Allowed) => {}
+            Ok(answer_head::Next::Never) => lease.is_last(),
+            Err(reason) => {
+                let upstream = upstream.name.clone();
+                return Err(FetchError::HttpProtocolError { upstream, reason });
+            }
         }
         remove_hop_by_hop(&mut head.headers);
+        vary_by_origin(&mut head.headers);
         core.edge.via.add(&mut head.headers, received);
         let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
         Ok(Response::from_parts(head, body))
@@ -351,6 +356,13 @@ impl Asking<'_> {
                 || asked.told_host().is_some_and(|host| edge.knows(site, host)),
         };
         let mut request = request_head(asked, body, upstream, &sender, self.purpose)?;
+        let is_shared = !matches!(self.purpose, Purpose::Pass | Purpose::Upgrade(_));
+        let query = settle::query(site, asked.matched);
+        if is_shared
+            && let Some(counted) = counted(&asked.target, query).and_then(|t| t.parse().ok())
+        {
+            *request.uri_mut() = counted; // what the key does not hold must not show in the answer
+        }
         site.rules.amend_request(asked.matched, request.headers_mut());
         if let Some((connection, number)) = asked.interim.clone() {
             hyper::ext::on_informational(&mut request, move |response| {

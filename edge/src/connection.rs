@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use crate::clock::SharedClock;
+use crate::framing::{Follows, Framing};
 use crate::interim::Interim;
 use crate::tunnel::Tunnel;
 
@@ -38,6 +39,13 @@ const IDLE: u64 = 0;
 const HEAD: u64 = 1;
 const SERVING: u64 = 2;
 const TUNNEL: u64 = 3;
+
+/// What follows a head, in one word: a length is that much above the others.
+const UNKNOWN: u64 = 0;
+const NOTHING: u64 = 1;
+const CHUNKS: u64 = 2;
+const OPAQUE: u64 = 3;
+const LENGTH: u64 = 4;
 
 /// Requests in flight on the connections of one listener. Alone on its cache lines.
 #[derive(Debug, Default)]
@@ -72,6 +80,10 @@ pub(crate) struct Connection {
     pub(crate) interim: Interim,
     /// What it becomes once the last answer is sent.
     tunnel: Mutex<Option<Tunnel>>,
+    /// What follows the head that was read last, until the socket has taken note of it.
+    follows: AtomicU64,
+    /// A line of a head that was read, but not yet served, ended in a bare LF.
+    bare_lf: AtomicBool,
     /// Wakes the connection's task: it is to end in good order.
     pub(crate) retire: Notify,
     /// Wakes the connection's task: it is to end at once.
@@ -95,6 +107,8 @@ impl Connection {
             is_http2: AtomicBool::new(false),
             interim: Interim::default(),
             tunnel: Mutex::default(),
+            follows: AtomicU64::new(UNKNOWN),
+            bare_lf: AtomicBool::new(false),
             retire: Notify::new(),
             cut: Notify::new(),
         })
@@ -146,6 +160,7 @@ impl Connection {
 
     /// Becomes `tunnel` when the answer that came with it is sent.
     pub(crate) fn will_become(&self, tunnel: Tunnel) {
+        self.is_followed_by(Follows::Tunnel);
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     }
 
@@ -154,6 +169,37 @@ impl Connection {
         let tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         self.enter(TUNNEL);
         Some(tunnel)
+    }
+
+    /// The head that was read last is followed by that.
+    pub(crate) fn is_followed_by(&self, follows: Follows) {
+        let word = match follows {
+            Follows::Nothing => NOTHING,
+            Follows::Chunks => CHUNKS,
+            Follows::Tunnel => OPAQUE,
+            Follows::Length(length) => length.saturating_add(LENGTH),
+        };
+        self.follows.store(word, Ordering::Relaxed);
+    }
+
+    /// What has been said of the head that was read last, once.
+    fn follows(&self) -> Option<Follows> {
+        let word = self.follows.load(Ordering::Relaxed);
+        if word != UNKNOWN {
+            self.follows.store(UNKNOWN, Ordering::Relaxed);
+        }
+        match word {
+            UNKNOWN => None,
+            NOTHING => Some(Follows::Nothing),
+            CHUNKS => Some(Follows::Chunks),
+            OPAQUE => Some(Follows::Tunnel),
+            length => Some(Follows::Length(length - LENGTH)),
+        }
+    }
+
+    /// Whether the head of the request that is begun had a line that ended in a bare LF.
+    pub(crate) fn had_bare_lf(&self) -> bool {
+        self.bare_lf.load(Ordering::Relaxed) && self.bare_lf.swap(false, Ordering::Relaxed)
     }
 
     fn moved(&self) {
@@ -236,12 +282,14 @@ impl Drop for Busy {
     }
 }
 
-/// A socket that notes what happens on it, and first gives back what detection has read.
+/// A socket that notes what happens on it, and hands on one message after the other: what detection
+/// has read, and what came behind the end of a message, waits.
 #[derive(Debug)]
 pub(crate) struct Watched<S> {
     socket: S,
     /// Read already.
     ahead: Bytes,
+    framing: Framing,
     /// Of interim responses what the socket has not taken yet.
     interim: Bytes,
     connection: Arc<Connection>,
@@ -249,7 +297,30 @@ pub(crate) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(crate) fn new(socket: S, ahead: Bytes, connection: Arc<Connection>) -> Self {
-        Self { socket, ahead, interim: Bytes::new(), connection }
+        let is_http2 = connection.is_http2.load(Ordering::Relaxed);
+        let framing = if is_http2 { Framing::Opaque } else { Framing::new() };
+        Self { socket, ahead, framing, interim: Bytes::new(), connection }
+    }
+
+    /// Takes note of what follows the head that was handed on last. `false`: it is not known yet.
+    fn settle(&mut self) -> io::Result<bool> {
+        let is_asked = matches!(self.framing, Framing::Asked);
+        match self.connection.follows() {
+            Some(follows) if is_asked || follows == Follows::Tunnel => self.framing.settle(follows),
+            // Who reads the heads and who finds their ends disagree.
+            Some(_) => return Err(io::ErrorKind::InvalidData.into()),
+            None => return Ok(!is_asked),
+        }
+        Ok(true)
+    }
+
+    /// How many of `bytes` may be handed on.
+    fn pass(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let passed = self.framing.pass(bytes)?;
+        if passed.bare_lf {
+            self.connection.bare_lf.store(true, Ordering::Relaxed);
+        }
+        Ok(passed.bytes)
     }
 }
 
@@ -274,15 +345,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.settle()? {
+            return Poll::Pending; // whoever says what follows, reads on after it
+        }
         if !self.ahead.is_empty() {
             let n = self.ahead.len().min(into.remaining());
-            into.put_slice(&self.ahead.split_to(n));
+            let now = self.ahead.slice(..n);
+            let passed = self.pass(&now)?;
+            into.put_slice(&self.ahead.split_to(passed));
+            self.connection.read_some();
             return Poll::Ready(Ok(()));
         }
-        let before = into.remaining();
+        let before = into.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, into);
-        if into.remaining() < before {
+        let came = into.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
             self.connection.read_some();
+            let passed = self.pass(came)?;
+            if let Some(rest @ [_, ..]) = came.get(passed..) {
+                self.ahead = Bytes::copy_from_slice(rest);
+                into.set_filled(before + passed);
+            }
         }
         read
     }

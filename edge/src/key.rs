@@ -137,11 +137,8 @@ fn write_query(into: &mut String, query: &str, rules: &Query) {
     }
     // By what a name means to the origin, however it is spelled: `%69d` is `id`.
     let named = |parameter| (name(parameter), parameter);
-    let counts = |(name, _): &(Cow<'_, [u8]>, &str)| {
-        let kept = rules.keep.as_ref().is_none_or(|keep| keep.iter().any(|p| names(p, name)));
-        kept && !rules.drop.iter().any(|p| names(p, name))
-    };
-    let mut parameters: Vec<_> = query.split('&').map(named).filter(counts).collect();
+    let mut parameters: Vec<_> =
+        query.split('&').map(named).filter(|(name, text)| counts(rules, name, text)).collect();
     if rules.sort {
         // Stable: the order of equal names may mean something.
         parameters.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -150,6 +147,28 @@ fn write_query(into: &mut String, query: &str, rules: &Query) {
         into.push(if n == 0 { '?' } else { '&' });
         normalise(into, parameter);
     }
+}
+
+/// Whether a parameter is part of the key. What holds a `;` always is: to some origins it is several
+/// parameters, and the first one's name would hide the others.
+fn counts(rules: &Query, name: &[u8], parameter: &str) -> bool {
+    let kept = rules.keep.as_ref().is_none_or(|keep| keep.iter().any(|p| names(p, name)));
+    kept && !rules.drop.iter().any(|p| names(p, name)) || parameter.contains(';')
+}
+
+/// `target` without the parameters that the key does not hold, where the site has such.
+pub(crate) fn counted(target: &str, rules: &Query) -> Option<String> {
+    let (path, query) = target.split_once('?')?;
+    if rules.keep.is_none() && rules.drop.is_empty() {
+        return None;
+    }
+    let mut into = path.to_owned();
+    let counting = query.split('&').filter(|text| counts(rules, &name(text), text));
+    for (n, parameter) in counting.enumerate() {
+        into.push(if n == 0 { '?' } else { '&' });
+        into.push_str(parameter);
+    }
+    Some(into)
 }
 
 /// The name of a parameter, decoded.
@@ -226,6 +245,8 @@ mod tests {
             (rules(Some(&["id"]), &[], false), "session=2", ""),
             (rules(Some(&["id"]), &[], false), "%69d=1&%69D=2", "?id=1"), // the origin reads `id`
             (rules(None, &["utm_*"], false), "%75tm_id=7&a=1", "?a=1"),
+            (rules(None, &["utm_*"], false), "utm_id=7;a=1&b=2", "?utm_id=7;a=1&b=2"),
+            (rules(Some(&["id"]), &[], false), "x=7;id=1", "?x=7;id=1"),
             (rules(None, &[], true), "b=1&%61=2&a=3", "?a=2&a=3&b=1"),
         ];
         for (rules, query, want) in rows {

@@ -1,7 +1,8 @@
 //! One request at an edge, from accept to respond, and everything it meets on its way.
 //!
 //! The road, in the order in which [`serve`] goes it:
-//! - [`accept`] listeners, permits, drain · [`connection`] limits in time
+//! - [`accept`] listeners, permits, drain · [`connection`] limits in time · [`framing`] where each
+//!   message ends · [`suspect`], [`unkeyed`], [`answer_head`] what could be taken for another
 //! - [`refuse`] what no site is asked about · [`route`] host to site, [`languages`] that it has ·
 //!   [`settle`] which of its [`site_rules`] match, and what follows · [`key`] what a response is
 //!   stored under
@@ -35,6 +36,7 @@
 mod accept;
 mod access;
 mod admin;
+mod answer_head;
 mod ask;
 mod asked;
 mod body;
@@ -55,6 +57,7 @@ mod explain;
 mod fetch;
 mod flow;
 mod forms;
+mod framing;
 mod hops;
 mod interim;
 mod key;
@@ -88,12 +91,14 @@ mod staleness;
 mod store;
 mod stored_body;
 mod stream;
+mod suspect;
 mod sweep;
 mod sync;
 mod tags;
 mod tokens;
 mod tunnel;
 mod unfit;
+mod unkeyed;
 mod upkeep;
 mod upstream;
 mod waiter;

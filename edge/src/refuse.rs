@@ -16,6 +16,7 @@ use meridian_edge_rules::hop_by_hop::max_forwards;
 use crate::body::Body;
 use crate::respond::problem;
 use crate::route;
+use crate::suspect::ending;
 
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const ALLOW_WITH_TRACE: HeaderValue =
@@ -35,7 +36,8 @@ pub(crate) fn refusal(request: &Request<Incoming>, limits: &Accept) -> Option<Re
         return refuse(status, "not_offered", "there are no tunnels here");
     }
     if let Some(rule) = route::broken_host(request).or_else(|| route::broken_target(request)) {
-        return refuse(StatusCode::BAD_REQUEST, "bad_request", rule);
+        let problem = problem(method, StatusCode::BAD_REQUEST, "bad_request", rule);
+        return Some(ending(request.version(), problem));
     }
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target as u64 > limits.target_size.get() {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -73,6 +74,20 @@ impl RequestBody {
             Self::Empty => Some(Self::Empty),
             Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
             Self::Client { .. } => None,
+        }
+    }
+
+    /// Says in `fields` where it ends: a plain number for what has a length, whatever the client's
+    /// digits were, and chunks for what has none, also where the method rarely has a body.
+    pub(crate) fn announce(&self, fields: &mut HeaderMap) {
+        fields.remove(header::TRANSFER_ENCODING);
+        let said = fields.remove(header::CONTENT_LENGTH).is_some();
+        match self.size_hint().exact() {
+            Some(0) if !said => {}
+            Some(length) => drop(fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+            None => {
+                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::hops::{OwnLoop, Via};
 use crate::refuse::SENSITIVE;
 use crate::request_body::RequestBody;
 use crate::route::folded;
+use crate::unkeyed;
 use crate::upstream::Upstream;
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
@@ -122,6 +123,7 @@ pub(crate) fn request_head(
     for name in DROPPED {
         fields.remove(name);
     }
+    unkeyed::remove(&mut fields);
     remove_internal(&mut fields);
     join_cookies(&mut fields);
     match purpose {
@@ -154,6 +156,7 @@ pub(crate) fn request_head(
         _ => upstream.authority.clone(),
     };
     fields.insert(header::HOST, host);
+    body.announce(&mut fields);
     let mut request = Request::new(body);
     *request.method_mut() = asked.method.clone();
     *request.uri_mut() = asked

@@ -107,6 +107,9 @@ pub(crate) fn policy(site: &SiteConfig) -> Policy {
     if let Some(stores) = site.store_set_cookie {
         policy.store_set_cookie = stores;
     }
+    if let Some(stores) = site.store_provoked_errors {
+        policy.store_provoked_errors = stores;
+    }
     if let Some(honours) = site.honour_client_directives {
         policy.honour_client_directives = honours;
     }
@@ -309,6 +312,7 @@ mod tests {
             heuristic_max,
             default_lifetime,
             store_set_cookie,
+            store_provoked_errors,
             honour_client_directives,
             stale_if_error,
             stale_if_disconnected,
@@ -333,6 +337,7 @@ mod tests {
             heuristic_max: time(heuristic_max),
             default_lifetime: default_lifetime.map(HumanDuration::from),
             store_set_cookie: Some(store_set_cookie),
+            store_provoked_errors: Some(store_provoked_errors),
             honour_client_directives: Some(honour_client_directives),
             stale_if_error: time(stale_if_error),
             stale_if_disconnected: time(stale_if_disconnected),

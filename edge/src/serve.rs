@@ -42,7 +42,9 @@ use crate::settle;
 use crate::site_rules::Matched;
 use crate::slices;
 use crate::store::Stored;
+use crate::suspect;
 use crate::tunnel::{Far, Tunnel, wanted};
+use crate::unkeyed::is_ambiguous;
 use crate::waiter::Waiter;
 
 /// Flights that a request waits for before it goes on by itself: more would cost it its deadline.
@@ -92,7 +94,9 @@ impl Handler for Clients {
             line.answered(response.status(), outcome);
             response.map(|body| body.logged(line))
         };
-        match serve(&self.0, request, connection, peer) {
+        let refused = suspect::refused(&request, connection);
+        let there = |response| Answer::Ready(Some(response));
+        match refused.map_or_else(|| serve(&self.0, request, connection, peer), there) {
             Answer::Ready(response) => Answer::Ready(response.map(finish)),
             Answer::Later(later) => {
                 let connection = Arc::clone(connection);
@@ -148,7 +152,7 @@ pub(crate) fn serve(
         let protocol = protocol.to_owned();
         return upgrade(core, site, request, protocol, peer);
     }
-    if request.body().is_end_stream() {
+    if request.body().is_end_stream() && !is_ambiguous(request.uri().path()) {
         KEY.with_borrow_mut(|key| {
             let (target, fields) = (request.uri(), request.headers());
             settle::write_key(key, site, peer.scheme(fields), target, fields, matched);
@@ -156,7 +160,8 @@ pub(crate) fn serve(
             serve_from(core, site, request, key, found, peer)
         })
     } else {
-        // A body may say what the key does not (a "fat GET"): never stored, never collapsed.
+        // A body may say what the key does not (a "fat GET"), and a path may be another one to the
+        // origin: never stored, never collapsed.
         let why = if is_cacheable(request.method()) { Fwd::Bypass } else { Fwd::Method };
         alone(core, site, request, why, peer)
     }

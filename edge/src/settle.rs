@@ -2,6 +2,7 @@
 //! HTTP and the rules demand. The road and `explain` ask the same functions.
 
 use http::{HeaderMap, Method, Uri};
+use meridian_config::query::Query;
 use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
 use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
 use meridian_edge_rules::storable::NotStorable;
@@ -34,6 +35,12 @@ pub(crate) fn matched_by_url(site: &Site, target: &Uri) -> Matched {
     matched(site, &Method::GET, target, &HeaderMap::new())
 }
 
+/// Which parameters of a query count, and how.
+pub(crate) fn query(site: &Site, matched: Matched) -> &Query {
+    let ruled = if matched == Matched::NONE { None } else { site.rules.query(matched) };
+    ruled.unwrap_or(&site.query)
+}
+
 /// Writes the key of a request.
 pub(crate) fn write_key(
     into: &mut String,
@@ -63,8 +70,7 @@ pub(crate) fn write_key_at(
         path: target.path(),
         query: target.query(),
     };
-    let query = if matched == Matched::NONE { None } else { site.rules.query(matched) };
-    write_key_with(into, &parts, query.unwrap_or(&site.query), |into| {
+    write_key_with(into, &parts, query(site, matched), |into| {
         if matched != Matched::NONE {
             site.rules.write_key(into, matched, fields);
         }

@@ -26,6 +26,11 @@ impl EdgeProcess {
     /// Starts an edge `fra-1` whose default site has its content from `origin`, after `change` has
     /// had a look at its configuration, and waits until it is ready.
     pub async fn start(origin: &ScriptedOrigin, change: impl FnOnce(&mut Edge)) -> Self {
+        Self::before(&origin.address(), change).await
+    }
+
+    /// The same before whatever listens at `origin`, `host:port`.
+    pub async fn before(origin: &str, change: impl FnOnce(&mut Edge)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let ports = [port(), port()];
         let [listen, admin] = ports.each_ref().map(bound);
@@ -78,11 +83,10 @@ impl EdgeProcess {
 }
 
 /// The configuration of a lone edge: everything by default.
-fn configuration(listen: SocketAddr, admin: SocketAddr, origin: &ScriptedOrigin) -> Edge {
+fn configuration(listen: SocketAddr, admin: SocketAddr, origin: &str) -> Edge {
     let text = format!(
         "name = \"fra-1\"\nregion = \"fra\"\nlisten = \"{listen}\"\nadmin = \"{admin}\"\ncores = 1\n\
-         [peers]\norigin-1 = \"{}\"\n",
-        origin.address()
+         [peers]\norigin-1 = \"{origin}\"\n"
     );
     let mut edge: Edge = toml::from_str(&text).unwrap();
     edge.origin.push(toml::from_str::<Upstream>("name = \"origin-1\"").unwrap());

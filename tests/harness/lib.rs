@@ -6,6 +6,8 @@
 //!   a control plane
 //! - [`origin`] an upstream that answers as the test says, and remembers who asked
 //! - [`client`] requests over HTTP/1.1 and HTTP/2; [`raw`] bytes that no HTTP library would send
+//! - [`raw_origin`] an upstream, [`raw_client`] and [`raw_h2`] clients, that keep to bytes and trust
+//!   nobody
 //! - [`site`] a folder with files to serve
 //!
 //! The harness knows what a person outside may rely on: the command line, `cluster.json`, the
@@ -34,4 +36,7 @@ pub mod origin;
 
 pub mod client;
 pub mod raw;
+pub mod raw_client;
+pub mod raw_h2;
+pub mod raw_origin;
 pub mod site;

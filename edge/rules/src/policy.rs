@@ -25,6 +25,9 @@ pub struct Policy {
     pub default_lifetime: Option<Duration>,
     /// Stores responses with `Set-Cookie`, as §7.3 allows.
     pub store_set_cookie: bool,
+    /// Stores errors that speak of the request that provoked them, such as 400 and 431, where they
+    /// state a lifetime: one client's fields then decide what all get.
+    pub store_provoked_errors: bool,
     /// Obeys `Cache-Control` and `Pragma` of requests. `only-if-cached` is always obeyed.
     pub honour_client_directives: bool,
     /// How long past its lifetime a response is used instead of an error, where it does not say
@@ -99,6 +102,7 @@ impl Policy {
             heuristic_max: HOUR,             // a wrong guess is gone before the shift ends
             default_lifetime: None,          // what says nothing is asked for every time
             store_set_cookie: false, // a session handed to strangers is the worst that can happen
+            store_provoked_errors: false, // a field too many must not take a page from everybody
             honour_client_directives: false, // a reload is no reason to load the origin
             stale_if_error: DAY,     // a night's outage
             stale_if_disconnected: DAY,
@@ -123,6 +127,7 @@ impl Policy {
         Self {
             heuristic_max: DAY,
             store_set_cookie: true,
+            store_provoked_errors: true,
             stale_if_error: Duration::ZERO, // a 5xx passes unless the response says otherwise
             stale_if_disconnected: 7 * DAY, // §4.2.4 allows it without a bound
             stale_beside_s_maxage: false,   // §4.2.4: s-maxage prohibits

@@ -32,6 +32,8 @@ pub enum NotStorable {
     Private,
     /// The request had `Authorization` and the response does not allow sharing (§3.5).
     Authorization,
+    /// An error that speaks of the request that provoked it, where the site does not store these.
+    Provoked,
     /// `Set-Cookie`, where the site does not store it.
     SetCookie,
     /// `Vary: *`: no request would ever match.
@@ -55,6 +57,7 @@ impl NotStorable {
             Self::RequestNoStore => "request-no-store",
             Self::Private => "private",
             Self::Authorization => "authorization",
+            Self::Provoked => "provoked",
             Self::SetCookie => "set-cookie",
             Self::VaryAny => "vary-any",
             Self::NoLifetime => "no-lifetime",
@@ -93,6 +96,13 @@ pub fn permitted(
         status if status.as_u16() < 200 || status.as_u16() > 599 => {
             return Err(NotStorable::Status);
         }
+        status
+            if is_provoked(status)
+                && !policy.store_provoked_errors
+                && policy.negative.lifetime(status).is_none() =>
+        {
+            return Err(NotStorable::Provoked);
+        }
         _ => {}
     }
     allowed(said, response.status, request.headers.contains_key(AUTHORIZATION))?;
@@ -119,6 +129,15 @@ pub(crate) fn allowed(
         () if authorized && !shareable => Err(NotStorable::Authorization),
         () => Ok(()),
     }
+}
+
+/// Whether an error is about the fields, the body or the pace of the one request that met it. What
+/// is about the target (404, 410, 414), the method (405, 501) or who may (401, 403) is not among them.
+fn is_provoked(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        400 | 408 | 411..=413 | 415..=417 | 421 | 422 | 425 | 426 | 428 | 429 | 431
+    )
 }
 
 /// Whether `no-cache="..."` or `private="..."` names the field, which is then not stored.
@@ -187,6 +206,20 @@ mod tests {
         let unknown = "Cache-Control: must-understand, no-store, max-age=60";
         let outcome = store_for("", 599, unknown, &Policy::rfc());
         assert_eq!(why(outcome), Err(MustUnderstand));
+    }
+
+    #[test]
+    fn an_error_that_one_request_provoked_is_not_for_all_where_the_site_is_careful() {
+        for status in [400, 408, 411, 413, 415, 416, 417, 421, 426, 428, 429, 431] {
+            let outcome = store_for("", status, "Cache-Control: max-age=60", &Policy::cdn());
+            assert_eq!(why(outcome), Err(NotStorable::Provoked), "{status}");
+            let outcome = store_for("", status, "Cache-Control: max-age=60", &Policy::rfc());
+            assert_eq!(why(outcome), Ok(()), "{status}: RFC 9111 §3 allows it");
+        }
+        for status in [403, 404, 405, 410, 414, 451, 500, 501, 503] {
+            let outcome = store_for("", status, "Cache-Control: max-age=60", &Policy::cdn());
+            assert_eq!(why(outcome), Ok(()), "{status}");
+        }
     }
 
     #[test]

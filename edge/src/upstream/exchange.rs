@@ -37,15 +37,25 @@ pub(crate) struct Lease {
     sender: SendRequest<RequestBody>,
     /// How long the origin keeps the connection, as far as it says.
     kept: Option<Duration>,
+    /// What follows the answer on the connection is not to be trusted.
+    is_last: bool,
     _place: Place,
 }
 
 impl Lease {
     /// The exchange has ended well: the connection may carry another.
     pub(crate) fn give_back(self) {
+        if self.is_last {
+            return;
+        }
         let now = self.upstream.clock.now().mono;
         let kept = self.kept.unwrap_or(Duration::MAX);
         self.upstream.pools.put(self.core, self.sender, kept, now);
+    }
+
+    /// The connection carries no further exchange.
+    pub(crate) fn is_last(&mut self) {
+        self.is_last = true;
     }
 
     /// Body bytes came in.
@@ -99,7 +109,9 @@ pub(crate) async fn exchange(
             Ok(Ok(response)) => {
                 let upstream = Arc::clone(upstream);
                 let kept = kept_for(response.headers());
-                return Ok((response, Lease { upstream, core, sender, kept, _place: place }));
+                let is_last = false;
+                let lease = Lease { upstream, core, sender, kept, is_last, _place: place };
+                return Ok((response, lease));
             }
             Ok(Err(mut failed)) => match failed.take_message() {
                 Some(unsent) if is_reused => request = unsent,
