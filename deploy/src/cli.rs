@@ -4,6 +4,7 @@
 //! offered yet" and not "unknown".
 
 pub(crate) mod config;
+pub(crate) mod demo;
 pub(crate) mod later;
 pub(crate) mod net;
 pub(crate) mod purge;
@@ -20,6 +21,7 @@ use meridian_tests_load::sizes::Sizes;
 use meridian_tests_load::spread::Shares;
 
 use crate::cli::config::ConfigArgs;
+use crate::cli::demo::DemoArgs;
 use crate::cli::later::LaterArgs;
 use crate::cli::net::NetArgs;
 use crate::cli::purge::PurgeArgs;
@@ -76,8 +78,8 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Show, cut, delay and heal the links between the nodes of a running `up`
     Net(NetArgs),
-    /// Not offered yet: narrated scenarios with a verdict
-    Demo(LaterArgs),
+    /// Narrated scenarios with a verdict: an origin that fails, and what clients notice
+    Demo(DemoArgs),
 }
 
 /// `meridian up`.
@@ -140,12 +142,18 @@ pub(crate) struct UpArgs {
     /// Memory of each edge for stored responses [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) capacity: Option<ByteSize>,
+    /// How every edge speaks to its origin: a TOML file with what may stand in `[[origin]]`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) origin_settings: Option<PathBuf>,
     /// The least level that the nodes log
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
     pub(crate) log: LevelArg,
     /// Print cluster.json when all is ready, instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+    /// End when standard input ends: whoever started this cluster is gone
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
 }
 
 /// `--consistency`.
@@ -395,9 +403,8 @@ mod tests {
 
     #[test]
     fn a_later_command_takes_whatever_the_contract_lets_one_write() {
-        let rows: [&[&str]; 4] = [
+        let rows: [&[&str]; 3] = [
             &["config", "resolve", "site/shop", "--take", "2"],
-            &["demo", "outage", "--fast"],
             &["seed", "http://a/b", "--region", "fra"],
             &["publish", "--help"],
         ];

@@ -6,6 +6,7 @@
 //! - [`status`], [`explain`], [`region`], [`purge`], [`config`], [`net`], [`check`], [`load`] one
 //!   command each · [`target`] which cluster they talk to · [`cluster`] its description ·
 //!   [`client`] HTTP
+//! - [`demo`] narrated scenarios: a cluster, clients, verdicts
 //! - [`output`], [`table`] results · [`error`] exit codes
 //!
 //! Absent on purpose: decisions. What a request, a region or an edge gets is its role's to say.
@@ -15,6 +16,7 @@ mod cli;
 mod client;
 mod cluster;
 mod config;
+mod demo;
 mod error;
 mod explain;
 mod load;
@@ -74,6 +76,6 @@ fn obey(command: Command) -> Result<(), CommandError> {
         Command::Purge(args) => purge::purge(&args),
         Command::Seed(_) => later("seed"),
         Command::Config(args) => config::config(&args),
-        Command::Demo(_) => later("demo"),
+        Command::Demo(args) => demo::demo(&args),
     }
 }

@@ -90,7 +90,8 @@ where
 
     let stop = CancellationToken::new();
     if args.supervised {
-        follow_stdin(stop.clone());
+        let stop = stop.clone();
+        follow_stdin(move || stop.cancel());
     }
     let runtime = runtime(WORKERS)?;
     let outcome = runtime.block_on(async {
@@ -136,9 +137,9 @@ async fn obey(mut signals: Signals, stop: &CancellationToken) {
     signals.next().await;
 }
 
-/// Stops when standard input ends, which is when the process at its other end is gone or says so.
-/// A thread of its own, because a read of standard input cannot be cancelled.
-fn follow_stdin(stop: CancellationToken) {
+/// Calls `end` when standard input ends, which is when the process at its other end is gone or says
+/// so. A thread of its own, because a read of standard input cannot be cancelled.
+pub(crate) fn follow_stdin(end: impl FnOnce() + Send + 'static) {
     thread::spawn(move || {
         let mut input = io::stdin().lock();
         let mut bytes = [0; 64];
@@ -149,7 +150,7 @@ fn follow_stdin(stop: CancellationToken) {
                 Ok(0) | Err(_) => break,
             }
         }
-        stop.cancel();
+        end();
     });
 }
 

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use meridian_config::units::NodeName;
 use meridian_tests_chaos::net::Net;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout, timeout_at};
@@ -38,7 +38,7 @@ use crate::cli::UpArgs;
 use crate::cluster::Cluster;
 use crate::error::CommandError;
 use crate::output::{Format, write_result, write_text};
-use crate::run::{Signals, runtime};
+use crate::run::{Signals, follow_stdin, runtime};
 use crate::up::child::{Event, Orders, Spec, What, supervise, wait_ready};
 use crate::up::dir::ClusterDir;
 use crate::up::error::UpError;
@@ -70,6 +70,9 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), CommandError> {
     let mut plan = Plan::new(&options, &dir, &mut ports, front)?;
     dir.ensure_token()?;
     raise_open_files();
+    if args.supervised {
+        follow_stdin(end_myself);
+    }
     let links = plan.links.take().map(Net::start).transpose().map_err(UpError::Links)?;
     for node in &plan.nodes {
         let file = dir.node_file(&node.name);
@@ -91,12 +94,17 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), CommandError> {
 
 /// Each connection over a link takes two files here, and nodes inherit the limit. Who may not have
 /// more goes on with what there is.
-fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(MOST_OPEN_FILES, |maximum| maximum.min(MOST_OPEN_FILES));
     if current.is_some_and(|current| current < wanted) {
         setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).ok();
     }
+}
+
+/// The same as a signal from outside: it drains, at any moment of the start too.
+fn end_myself() {
+    kill_process(getpid(), Signal::TERM).ok(); // who may run may tell itself to end
 }
 
 /// The nodes, running.

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod control_input;
+mod demos;
 mod front_door;
 mod herd;
 mod links;

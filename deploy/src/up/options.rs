@@ -3,17 +3,20 @@
 //! # Invariants
 //! - An [`Options`] makes sense as a whole: every region is a place, the site is there.
 //! - [`Remembered`] is what a folder may not be started with differently: what decides the names
-//!   of the nodes and what they hold. Ports, links, memory and log levels may change from run to
-//!   run.
+//!   of the nodes and what they hold. Ports, links, memory, settings of the origin and log levels
+//!   may change from run to run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use meridian_config::edge::Profile;
+use meridian_config::edge::{Edge, Profile};
+use meridian_config::load::parse;
 use meridian_config::places::{Place, place, places};
 use meridian_config::shared::Level;
 use meridian_config::units::{Address, ByteSize};
+use meridian_config::violation::{Violation, Violations};
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
 use crate::cli::{ConsistencyArg, ProfileArg, RttArg, UpArgs};
 use crate::client::Base;
@@ -44,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) start: Start,
     /// Memory of each edge for stored responses, if not the default.
     pub(crate) capacity: Option<ByteSize>,
+    /// What every edge is told of its origin beside its name and address.
+    pub(crate) origin_settings: Table,
     /// How nodes reach each other.
     pub(crate) links: Links,
     /// What the nodes log.
@@ -113,6 +118,7 @@ impl Options {
             dir: args.dir.clone(),
             start: if args.fresh { Start::Fresh } else { Start::Continue },
             capacity: args.capacity,
+            origin_settings: args.origin_settings.as_deref().map_or(Ok(Table::new()), settings)?,
             links: links(args)?,
             level: args.log.level(),
             format: Format::of(args.json),
@@ -150,6 +156,37 @@ fn refuse_later(args: &UpArgs) -> Result<(), CommandError> {
     ];
     later.into_iter().flatten().next().map_or(Ok(()), |what| Err(CommandError::NotOffered(what)))
 }
+
+/// What `file` says of an origin, checked in place of that of an edge. Its name and its address are
+/// the cluster's own.
+fn settings(file: &Path) -> Result<Table, CommandError> {
+    let wrong = |rule: String| UpError::Option(format!("{}: {rule}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let mut table: Table = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if let Some(key) = ["name", "authority"].iter().find(|key| table.contains_key(**key)) {
+        return Err(wrong(format!("{key} cannot be set here")).into());
+    }
+    table.insert("name".to_owned(), "origin-1".into());
+    let mut edge: Table = toml::from_str(ANY_EDGE).map_err(|error| wrong(error.to_string()))?;
+    edge.insert("origin".to_owned(), vec![table.clone()].into());
+    let Err(found) = parse::<Edge>(&edge.to_string(), file) else { return Ok(table) };
+    let without_line = |mut violation: Violation| {
+        violation.line = None; // it is one of the edge's, not of the file
+        violation
+    };
+    Violations::none_of(found.into_iter().map(without_line).collect())?;
+    Ok(table)
+}
+
+/// An edge that lacks nothing but its origin's table.
+const ANY_EDGE: &str = r#"
+name = "any-1"
+region = "any"
+listen = "127.0.0.1:1"
+admin = "127.0.0.1:2"
+peers = { origin-1 = "127.0.0.1:3" }
+site = [{ name = "default", default = true, origins = ["origin-1"] }]
+"#;
 
 fn links(args: &UpArgs) -> Result<Links, UpError> {
     match (args.direct, args.rtt) {
@@ -336,6 +373,33 @@ mod tests {
         assert_eq!(codes, ["iad", "fra", "nrt"]);
         assert_eq!((options.edges_per_region, options.port), (1, 8080));
         assert_eq!(options.site, Site::Sample);
+    }
+
+    #[test]
+    fn settings_of_the_origin_are_read_and_what_is_no_setting_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("origin.toml");
+        let words = ["--origin-settings", file.to_str().unwrap()];
+        let written = |text: &str| std::fs::write(&file, text).unwrap();
+        written("total_timeout = \"40s\"\n[breaker]\nprobes = 2\n");
+        let settings = options(&words).unwrap().origin_settings;
+        assert_eq!(settings.get("total_timeout").and_then(|value| value.as_str()), Some("40s"));
+        let rows = [
+            ("name = \"mine\"", "name cannot be set here", 2),
+            ("authority = \"a:1\"", "authority cannot be set here", 2),
+            ("[", "origin.toml", 2),
+            ("total_timeot = \"4s\"", "total_timeot", 78),
+            ("total_timeout = 4", "total_timeout", 78),
+            ("[breaker]\nfailure_share = 0.0", "must be above 0", 78),
+        ];
+        for (text, want, exit) in rows {
+            written(text);
+            let (told, code) = refusal(&words);
+            assert!(told.contains(want) && told.contains("origin.toml"), "{text}: {told}");
+            assert_eq!(code, exit.into(), "{text}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert!(refusal(&words).0.contains("origin.toml"));
     }
 
     #[test]

@@ -323,7 +323,7 @@ impl Planner<'_> {
             peers: self.peers(&edge.name, [&control, &origin]),
             origin: vec![Upstream {
                 authority: Some(self.addresses.origin()), // whatever link leads there
-                ..table("name = \"origin-1\"")
+                ..self.upstream()
             }],
             site: vec![EdgeSite {
                 default: true,
@@ -335,6 +335,13 @@ impl Planner<'_> {
         };
         let name = edge.name.clone();
         node(Kind::Edge, name, Some(edge.place), (listen, admin), EDGE_DRAIN, &config)
+    }
+
+    /// What every edge is told of its origin.
+    fn upstream(&self) -> Upstream {
+        let mut settings = self.options.origin_settings.clone();
+        settings.insert("name".to_owned(), "origin-1".into());
+        settings.try_into().expect("options hold settings that were read as these before")
     }
 
     /// A store of the size that was asked for; what is bounded by it stays in proportion.

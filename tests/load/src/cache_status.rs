@@ -85,6 +85,15 @@ pub fn claim<'a>(lines: impl Iterator<Item = &'a str>) -> Claim {
     }
 }
 
+/// Whether these lines say that what came is stale: the cache nearest the client gives it no
+/// lifetime any more (RFC 9211 §2.4, a negative `ttl`).
+pub fn is_stale<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+    let Some(member) = lines.filter_map(last_member).last() else { return false };
+    let mut parameters = split_outside_strings(member, ';').skip(1);
+    let ttl = parameters.find_map(|parameter| parameter.trim().strip_prefix("ttl="));
+    ttl.and_then(|ttl| ttl.trim().parse::<i64>().ok()).is_some_and(|ttl| ttl < 0)
+}
+
 fn last_member(line: &str) -> Option<&str> {
     split_outside_strings(line, ',').map(str::trim).filter(|member| !member.is_empty()).last()
 }
@@ -108,7 +117,7 @@ fn split_outside_strings(text: &str, at: char) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Claim, Fwd, claim};
+    use super::{Claim, Fwd, claim, is_stale};
 
     #[test]
     fn the_cache_nearest_the_client_is_believed() {
@@ -137,6 +146,21 @@ mod tests {
         ];
         for (lines, want) in rows {
             assert_eq!(claim(lines.iter().copied()), want, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_below_nothing_is_stale() {
+        let rows: [(&[&str], bool); 6] = [
+            (&["fra-1; fwd=stale; ttl=-2; detail=slow-upstream"], true),
+            (&["fra-1; hit; ttl=-40"], true),
+            (&["fra-1; fwd=stale; fwd-status=304; stored; ttl=60"], false),
+            (&["shield-1; hit; ttl=-3, fra-1; hit; ttl=5"], false),
+            (&["fra-1; hit; detail=\"ttl=-1\""], false),
+            (&[], false),
+        ];
+        for (lines, want) in rows {
+            assert_eq!(is_stale(lines.iter().copied()), want, "{lines:?}");
         }
     }
 }

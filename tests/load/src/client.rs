@@ -21,7 +21,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::cache_status::{Claim, claim};
+use crate::cache_status::{Claim, claim, is_stale};
 use crate::endpoint::Endpoint;
 
 /// How long a connection attempt may take; at loopback and in one region it takes far less.
@@ -34,6 +34,8 @@ pub(crate) struct Answer {
     /// Of the body.
     pub(crate) bytes: u64,
     pub(crate) claim: Claim,
+    /// What was stored went out although it is no longer fresh.
+    pub(crate) stale: bool,
     /// The request was sent twice.
     pub(crate) retried: bool,
 }
@@ -85,8 +87,9 @@ impl Client {
     async fn exchange(&mut self, path: &PathAndQuery) -> Result<Answer, Failure> {
         let (mut connection, response, retried) = self.head(path).await?;
         let (head, mut body) = response.into_parts();
-        let lines = head.headers.get_all("cache-status").iter();
-        let claim = claim(lines.filter_map(|line| line.to_str().ok()));
+        let lines = head.headers.get_all("cache-status");
+        let claim = claim(lines.iter().filter_map(|line| line.to_str().ok()));
+        let stale = is_stale(lines.iter().filter_map(|line| line.to_str().ok()));
         let mut bytes = 0;
         while let Some(frame) = beside(&mut connection.driver, body.frame()).await {
             let frame = frame.map_err(Failure::Broken)?;
@@ -94,7 +97,7 @@ impl Client {
         }
         connection.served = true;
         self.connection = Some(connection);
-        Ok(Answer { status: head.status, bytes, claim, retried })
+        Ok(Answer { status: head.status, bytes, claim, stale, retried })
     }
 
     /// Sends the request and takes the head of the answer.

@@ -9,11 +9,13 @@
 //!   requests; `feed` hands it to the connections of each region
 //! - `client` one connection; [`cache_status`] what an answer claims; `tally` counts
 //! - `counts` what the origin counted; [`run`](mod@run) the whole run
+//! - [`arrivals`] requests at a fixed rate, whatever becomes of them, and many at once: what the
+//!   narrated scenarios ask with; [`seen`] what came of them
 //! - [`report`] the figures; [`table`] the figures for people
 //!
-//! Absent on purpose: a schedule of arrivals (this loop is closed: latencies are those of a client
-//! that waits for each answer), any use of the edge's own packages (what is measured is what
-//! crosses the sockets), and printing (progress and report go to the caller).
+//! Absent on purpose: a schedule of arrivals in [`run`](mod@run) (that loop is closed: latencies
+//! are those of a client that waits for each answer), any use of the edge's own packages (what is
+//! measured is what crosses the sockets), and printing (progress and report go to the caller).
 //!
 //! [`run::run`] spreads its connections over the threads of the tokio runtime that it is called
 //! in. Call it in a multi-thread runtime with as many workers as the machine can spare; its time
@@ -24,6 +26,7 @@
 //! - Memory does not grow with the number of requests, only with the number of distinct objects
 //!   (8 bytes for each at each edge).
 
+pub mod arrivals;
 pub mod cache_status;
 pub mod catalogue;
 mod client;
@@ -35,6 +38,7 @@ pub mod options;
 mod place;
 pub mod report;
 pub mod run;
+pub mod seen;
 pub mod sizes;
 pub mod spread;
 pub mod table;

@@ -222,6 +222,7 @@ mod tests {
                 status: http::StatusCode::OK,
                 bytes: *bytes,
                 claim: *claim,
+                stale: false,
                 retried: false,
             };
             tally.record(&job, Duration::from_millis(at), Ok(answer));

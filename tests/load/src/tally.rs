@@ -174,7 +174,13 @@ mod tests {
     }
 
     fn answer(status: u16, bytes: u64, claim: Claim) -> Result<Answer, Failure> {
-        Ok(Answer { status: StatusCode::from_u16(status).unwrap(), bytes, claim, retried: false })
+        Ok(Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            bytes,
+            claim,
+            stale: false,
+            retried: false,
+        })
     }
 
     #[test]
