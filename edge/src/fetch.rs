@@ -131,9 +131,6 @@ pub(crate) async fn settle(
             if let Err(NotStorable::NoStore | NotStorable::Private) = unstored {
                 supersede(core, key, &request, &view, times);
             }
-            if head.status.is_server_error() {
-                remember_failure(core, site, lead);
-            }
             let why = unfit::reason(unstored.err(), refuse, fits(core, &body));
             let response = Response::from_parts(head, body);
             return unfit::leave(core, (lead, key), &upstream, response, why, times.received);
@@ -165,17 +162,11 @@ fn supersede(
 
 /// Lands a fetch that has failed.
 pub(crate) fn failed(core: &Core, site: &Site, lead: &Lead, error: FetchError) {
-    if error.is_lasting() {
-        remember_failure(core, site, lead);
-    }
-    lead.flight.land(Landing::Failed(Arc::new(error)));
-}
-
-/// Lets the failure that is about to land be the answer to all who ask within the next while.
-fn remember_failure(core: &Core, site: &Site, lead: &Lead) {
-    if !site.resilience.failure_lifetime.is_zero() {
+    // An answer says by itself, or by the site's lifetimes of failures, for how long it is one.
+    if error.is_lasting() && !site.resilience.failure_lifetime.is_zero() {
         lead.flight.fail_until(core.now().mono + site.resilience.failure_lifetime);
     }
+    lead.flight.land(Landing::Failed(Arc::new(error)));
 }
 
 /// Whether a body of the length that was announced may be kept.

@@ -75,7 +75,9 @@ async fn a_failing_origin_is_left_alone_and_asked_again_when_it_is_back() {
         assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, OPEN));
         let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((440..=600).contains(&after), "{after}");
-        assert_eq!(refused.header("proxy-status"), Some("fra-1; error=destination_unavailable"));
+        let told = "fra-1; error=destination_unavailable; next-hop=origin-1; \
+                    details=\"its breaker is open\"";
+        assert_eq!(refused.header("proxy-status"), Some(told));
     }
     assert_eq!(attempts(&origin, 100), 3, "an open breaker does not touch the network");
     let stale = edge.get("/kept").await;

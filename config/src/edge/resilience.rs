@@ -132,7 +132,7 @@ impl Default for Retry {
         Self {
             enabled: None,
             retries: 1, // what the first does not mend, the second seldom does
-            statuses: vec![502, 503, 504],
+            statuses: vec![502, 503], // 504 is a timeout further up: see `timeouts`
             timeouts: false, // who is slow gets slower by being asked twice
             pause: HumanDuration::millis(25),
             pause_max: HumanDuration::secs(1),
