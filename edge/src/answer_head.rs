@@ -20,11 +20,20 @@ pub(crate) enum Next {
 /// # Errors
 /// The rule that the head breaks: such an answer is not used.
 pub(crate) fn settle(status: StatusCode, headers: &mut HeaderMap) -> Result<Next, &'static str> {
-    let has_coding = is_chunked(headers)?;
-    if has_coding {
-        headers.remove(header::TRANSFER_ENCODING);
-        let named_two = headers.remove(header::CONTENT_LENGTH).is_some();
-        return Ok(if named_two { Next::Never } else { Next::Allowed });
+    match coding(headers)? {
+        Coding::None => {}
+        Coding::Chunked => {
+            headers.remove(header::TRANSFER_ENCODING);
+            let named_two = headers.remove(header::CONTENT_LENGTH).is_some();
+            return Ok(if named_two { Next::Never } else { Next::Allowed });
+        }
+        Coding::Unknown => {
+            // Its end is that of the connection, whatever else it says (RFC 9112 §6.3).
+            headers.remove(header::TRANSFER_ENCODING);
+            headers.remove(header::CONTENT_LENGTH);
+            headers.remove(header::TRAILER);
+            return Ok(Next::Never);
+        }
     }
     headers.remove(header::TRAILER); // none can follow
     if let Some(length) = length(headers)? {
@@ -36,13 +45,35 @@ pub(crate) fn settle(status: StatusCode, headers: &mut HeaderMap) -> Result<Next
     Ok(Next::Allowed)
 }
 
-fn is_chunked(headers: &HeaderMap) -> Result<bool, &'static str> {
+/// How a body is framed by its transfer coding.
+enum Coding {
+    None,
+    Chunked,
+    /// By something that is no coding of HTTP's (RFC 9112 §7): a mere word, nothing to undo.
+    Unknown,
+}
+
+/// Codings whose bytes are not those of the representation, as parts of names: an "xchunked" is one, too.
+const CODINGS: [&[u8]; 6] =
+    [b"chunked", b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];
+
+fn coding(headers: &HeaderMap) -> Result<Coding, &'static str> {
     let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {
-        (None, _) => Ok(false),
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        (None, _) => Ok(Coding::None),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Ok(Coding::Chunked)
+        }
+        (Some(only), None) if is_one_unknown(only.as_bytes()) => Ok(Coding::Unknown),
         (Some(_), _) => Err("its transfer coding is not chunked alone"),
     }
+}
+
+/// Whether `line` is one word, and looks like no coding.
+fn is_one_unknown(line: &[u8]) -> bool {
+    let names =
+        |coding: &&[u8]| line.windows(coding.len()).any(|part| part.eq_ignore_ascii_case(coding));
+    line.iter().all(u8::is_ascii_alphanumeric) && !CODINGS.iter().any(|coding| names(&coding))
 }
 
 /// The length that all lines and members of lists agree on.
@@ -72,7 +103,7 @@ mod tests {
         // Status, lengths, codings, what of the connection, what length is left.
         type Lines = &'static [&'static str];
         type Row = (u16, Lines, Lines, Result<Next, ()>, Option<&'static str>);
-        let rows: [Row; 12] = [
+        let rows: [Row; 16] = [
             (200, &["4"], &[], Ok(Next::Allowed), Some("4")),
             (200, &["4", "4"], &[], Ok(Next::Allowed), Some("4")),
             (200, &["4, 4", "004"], &[], Ok(Next::Allowed), Some("4")),
@@ -85,6 +116,10 @@ mod tests {
             (200, &["99999999999999999999"], &[], Err(()), None),
             (200, &[], &["gzip, chunked"], Err(()), None),
             (200, &[], &["chunked", "chunked"], Err(()), None),
+            (200, &["4"], &["nonsense"], Ok(Next::Never), None),
+            (200, &[], &["xchunked"], Err(()), None),
+            (200, &[], &["gzip"], Err(()), None),
+            (200, &[], &["nonsense, chunked"], Err(()), None),
         ];
         for (status, lengths, codings, want, left) in rows {
             let mut headers = HeaderMap::new();

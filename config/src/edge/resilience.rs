@@ -131,9 +131,9 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             enabled: None,
-            retries: 1, // what the first does not mend, the second seldom does
-            statuses: vec![502, 503], // 504 is a timeout further up: see `timeouts`
-            timeouts: false, // who is slow gets slower by being asked twice
+            retries: 1,          // what the first does not mend, the second seldom does
+            statuses: vec![503], // 502 and 504 are of gateways, which retry themselves: one layer does
+            timeouts: false,     // who is slow gets slower by being asked twice
             pause: HumanDuration::millis(25),
             pause_max: HumanDuration::secs(1),
             budget_share: Ratio::new(0.2),
