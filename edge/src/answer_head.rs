@@ -71,9 +71,9 @@ fn coding(headers: &HeaderMap) -> Result<Coding, &'static str> {
 
 /// Whether `line` is one word, and looks like no coding.
 fn is_one_unknown(line: &[u8]) -> bool {
-    let names =
-        |coding: &&[u8]| line.windows(coding.len()).any(|part| part.eq_ignore_ascii_case(coding));
-    line.iter().all(u8::is_ascii_alphanumeric) && !CODINGS.iter().any(|coding| names(coding))
+    let stands =
+        |coding: &[u8]| line.windows(coding.len()).any(|part| part.eq_ignore_ascii_case(coding));
+    line.iter().all(u8::is_ascii_alphanumeric) && !CODINGS.into_iter().any(stands)
 }
 
 /// The length that all lines and members of lists agree on.
