@@ -120,6 +120,11 @@ pub struct Accept {
     pub idle_timeout: HumanDuration,
     /// A client that takes no byte of its response.
     pub send_timeout: HumanDuration,
+    /// Bytes in a second that a client takes of its responses, or gives of its requests' bodies,
+    /// while it is what is waited for. 0B: any number.
+    pub least_rate: ByteSize,
+    /// Time of waiting for a client that `least_rate` is the average of.
+    pub rate_grace: HumanDuration,
     /// A request's body.
     pub body_size: ByteSize,
     /// From the order to stop until what is still in flight is cut.
@@ -148,6 +153,8 @@ impl Default for Accept {
             head_timeout: HumanDuration::secs(10), // a slow phone, not a slowloris
             idle_timeout: HumanDuration::secs(60), // what browsers keep
             send_timeout: HumanDuration::secs(30), // a stalled reader holds memory
+            least_rate: ByteSize::bytes(256), // a tenth of the slowest mobile networks
+            rate_grace: HumanDuration::secs(60), // a train in a tunnel
             body_size: ByteSize::mib(64),  // uploads belong to the origin's own limits
             drain_timeout: HumanDuration::secs(10), // below the 30 s that orchestrators grant
             trusted_proxies: Vec::new(),   // anybody may write these fields

@@ -35,6 +35,7 @@ use crate::clock::SharedClock;
 use crate::connection::{Connection, Load, Overdue, Patience, Watched};
 use crate::error::RunError;
 use crate::framing::Follows;
+use crate::pace::LeastRate;
 
 /// What HTTP/2 clients with prior knowledge say first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -146,6 +147,10 @@ impl<H: Handler> Listener<H> {
             idle: self.limits.idle_timeout.get(),
             send: self.limits.send_timeout.get(),
             silence: self.silence,
+            least_rate: LeastRate {
+                bytes: self.limits.least_rate.get(),
+                grace: self.limits.rate_grace.get(),
+            },
         };
         for connection in lock(open).values() {
             if let Some(limit) = connection.overdue(&patience, now) {

@@ -26,6 +26,7 @@ use crate::access::Line;
 use crate::connection::Busy;
 use crate::error::BodyError;
 use crate::flow::Reader;
+use crate::pace::Waits;
 use crate::upstream::exchange::Lease;
 
 /// A response body.
@@ -34,6 +35,8 @@ pub(crate) struct Body {
     kind: Kind,
     /// Held for its `Drop`.
     busy: Option<Busy>,
+    /// Held while the client is what the rest waits for.
+    withheld: Option<Waits>,
     /// Written when this body is gone.
     line: Option<Box<Line>>,
 }
@@ -65,7 +68,7 @@ pub(crate) enum Segment {
 
 impl Body {
     const fn of(kind: Kind) -> Self {
-        Self { kind, busy: None, line: None }
+        Self { kind, busy: None, withheld: None, line: None }
     }
 
     /// No body.
@@ -109,6 +112,11 @@ impl Body {
 
     /// Keeps the connection marked as busy until this body is gone.
     pub(crate) fn busy(mut self, busy: Busy) -> Self {
+        // Until it is asked for its first bytes; one from the store holds nothing that is scarce.
+        self.withheld = match &self.kind {
+            Kind::Empty | Kind::Whole(_) | Kind::Pieces { .. } => None,
+            Kind::Arriving(_) | Kind::Assembled { .. } | Kind::Upstream(_) => busy.withheld(),
+        };
         self.busy = Some(busy);
         self
     }
@@ -128,7 +136,13 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.withheld = None;
         let frame = self.kind.poll_frame(context);
+        if let Poll::Ready(Some(Ok(_))) = &frame
+            && !self.is_end_stream()
+        {
+            self.withheld = self.busy.as_ref().and_then(Busy::withheld);
+        }
         if let (Some(line), Poll::Ready(Some(Ok(frame)))) = (&mut self.line, &frame) {
             line.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
         }

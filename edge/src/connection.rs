@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use crate::clock::SharedClock;
 use crate::framing::{Follows, Framing};
 use crate::interim::Interim;
+use crate::pace::{LeastRate, Paced, Waits};
 use crate::tunnel::Tunnel;
 
 /// Where the sweep draws the line.
@@ -33,6 +34,7 @@ pub(crate) struct Patience {
     pub(crate) send: Duration,
     /// A request in flight without a byte in either direction: longer than any upstream may take.
     pub(crate) silence: Duration,
+    pub(crate) least_rate: LeastRate,
 }
 
 const IDLE: u64 = 0;
@@ -70,6 +72,8 @@ pub(crate) struct Connection {
     write_blocked: AtomicU64,
     /// Milliseconds since `opened` of the last byte in either direction.
     last_byte: AtomicU64,
+    /// What the client makes of the time in which it is waited for.
+    pub(crate) paced: Arc<Paced>,
     in_flight: AtomicU32,
     served: AtomicU32,
     max_requests: u32,
@@ -94,6 +98,7 @@ impl Connection {
     pub(crate) fn new(clock: SharedClock, load: Arc<Load>, max_requests: u32) -> Arc<Self> {
         let opened = clock.now().mono;
         Arc::new(Self {
+            paced: Paced::new(Arc::clone(&clock), opened),
             clock,
             load,
             opened,
@@ -125,7 +130,9 @@ impl Connection {
 
     /// A request has been read; it is in flight until the guard is gone.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.paced.pace.begin_anew();
+        }
         self.load.0.fetch_add(1, Ordering::Relaxed);
         self.phase.store(SERVING, Ordering::Relaxed);
         if self.served.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_requests {
@@ -216,13 +223,23 @@ impl Connection {
         }
     }
 
-    fn wrote(&self, room: bool) {
-        if room {
-            self.write_blocked.store(0, Ordering::Relaxed);
+    fn wrote(&self, wrote: &Poll<io::Result<usize>>) {
+        let was_blocked = self.write_blocked.load(Ordering::Relaxed) > 0;
+        if let Poll::Ready(wrote) = wrote {
+            self.paced.pace.count(wrote.as_ref().map_or(0, |bytes| *bytes));
             self.moved();
-        } else if self.write_blocked.load(Ordering::Relaxed) == 0 {
+            if was_blocked {
+                self.write_blocked.store(0, Ordering::Relaxed);
+                self.paced.pace.go_on(self.last_byte.load(Ordering::Relaxed));
+                // What takes so long that it blocks is sent after its request is over.
+                if self.phase.load(Ordering::Relaxed) & 3 == IDLE {
+                    self.enter(IDLE);
+                }
+            }
+        } else if !was_blocked {
             let now = self.millis(self.clock.now().mono);
             self.write_blocked.store(now + 1, Ordering::Relaxed);
+            self.paced.pace.wait(now);
         }
     }
 
@@ -234,10 +251,13 @@ impl Connection {
         if blocked > 0 && since(blocked - 1) > patience.send {
             return Some(Overdue::Send);
         }
+        if self.paced.pace.is_below(patience.least_rate, now) {
+            return Some(Overdue::Rate);
+        }
         let phase = self.phase.load(Ordering::Relaxed);
         match phase & 3 {
             HEAD if since(phase >> 2) > patience.head => Some(Overdue::Head),
-            IDLE if since(phase >> 2) > patience.idle => Some(Overdue::Idle),
+            IDLE if blocked == 0 && since(phase >> 2) > patience.idle => Some(Overdue::Idle),
             SERVING if since(self.last_byte.load(Ordering::Relaxed)) > patience.silence => {
                 Some(Overdue::Silence)
             }
@@ -252,11 +272,13 @@ pub(crate) enum Overdue {
     Head,
     Idle,
     Send,
+    Rate,
     Silence,
 }
 
 impl Overdue {
-    pub(crate) const ALL: [Self; 4] = [Self::Head, Self::Idle, Self::Send, Self::Silence];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Head, Self::Idle, Self::Send, Self::Rate, Self::Silence];
 
     /// The word in metrics and logs.
     pub(crate) const fn token(self) -> &'static str {
@@ -264,6 +286,7 @@ impl Overdue {
             Self::Head => "head_timeout",
             Self::Idle => "idle_timeout",
             Self::Send => "send_timeout",
+            Self::Rate => "least_rate",
             Self::Silence => "silence",
         }
     }
@@ -279,6 +302,14 @@ impl Drop for Busy {
         if self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.enter(IDLE);
         }
+    }
+}
+
+impl Busy {
+    /// Over HTTP/2 the rest of a body waits for the client where its stream has no window, without
+    /// a byte at the socket (RFC 9113 §5.2).
+    pub(crate) fn withheld(&self) -> Option<Waits> {
+        self.0.is_http2.load(Ordering::Relaxed).then(|| self.0.paced.waits())
     }
 }
 
@@ -329,7 +360,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.interim.is_empty() {
             let wrote = Pin::new(&mut self.socket).poll_write(context, &self.interim);
-            self.connection.wrote(wrote.is_ready());
+            self.connection.wrote(&wrote);
             match ready!(wrote)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.interim.advance(n),
@@ -379,7 +410,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(context))?;
         let wrote = Pin::new(&mut self.socket).poll_write(context, bytes);
-        self.connection.wrote(wrote.is_ready());
+        self.connection.wrote(&wrote);
         wrote
     }
 
@@ -390,7 +421,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(context))?;
         let wrote = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
-        self.connection.wrote(wrote.is_ready());
+        self.connection.wrote(&wrote);
         wrote
     }
 
@@ -449,6 +480,7 @@ mod tests {
                 idle: Duration::from_secs(60),
                 send: Duration::from_secs(30),
                 silence: Duration::from_secs(90),
+                least_rate: LeastRate { bytes: 1_000, grace: Duration::from_secs(40) },
             };
             connection.overdue(&patience, now.mono)
         }
@@ -496,10 +528,10 @@ mod tests {
     fn a_client_that_takes_nothing_is_cut_and_one_that_takes_something_is_not() {
         let (clock, connection) = connection();
         let _busy = connection.begin();
-        connection.wrote(false);
+        connection.wrote(&Poll::Pending);
         assert_eq!(clock.after(30, &connection), None);
-        connection.wrote(true);
-        connection.wrote(false);
+        connection.wrote(&Poll::Ready(Ok(100_000)));
+        connection.wrote(&Poll::Pending);
         assert_eq!(clock.after(30, &connection), None);
         assert_eq!(clock.after(1, &connection), Some(Overdue::Send));
     }
@@ -511,5 +543,37 @@ mod tests {
         let _busy = connection.begin();
         assert_eq!(clock.after(90, &connection), None);
         assert_eq!(clock.after(1, &connection), Some(Overdue::Silence));
+    }
+
+    #[test]
+    fn what_is_still_being_sent_after_its_request_is_not_idle() {
+        let (clock, connection) = connection();
+        connection.read_some();
+        drop(connection.begin());
+        for _ in 0..10 {
+            connection.wrote(&Poll::Pending);
+            assert_eq!(clock.after(20, &connection), None, "the rest of it drains");
+            connection.wrote(&Poll::Ready(Ok(100_000)));
+        }
+        assert_eq!(clock.after(60, &connection), None);
+        assert_eq!(clock.after(1, &connection), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn a_client_that_takes_or_gives_hardly_anything_is_cut_and_a_slow_origin_is_not_its_fault() {
+        let (clock, connection) = connection();
+        let busy = connection.begin();
+        connection.speaks_http2();
+        let _busy_again = connection.begin();
+        connection.read_some();
+        assert_eq!(clock.after(60, &connection), None, "nobody waits for it");
+        connection.read_some();
+        let waits = busy.withheld();
+        assert_eq!(clock.after(30, &connection), None, "within the grace");
+        connection.read_some();
+        connection.paced.pace.count(10_000);
+        assert_eq!(clock.after(11, &connection), Some(Overdue::Rate));
+        drop(waits);
+        assert_eq!(clock.after(1, &connection), None);
     }
 }

@@ -68,6 +68,7 @@ mod metrics;
 mod negotiate;
 mod not_stored;
 mod outcome;
+mod pace;
 mod parts;
 mod purge;
 mod ranged;

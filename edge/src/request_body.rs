@@ -4,6 +4,7 @@
 //! behind a body in chunks.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use meridian_edge_rules::trailers::remove_forbidden;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BodyError;
+use crate::pace::{Paced, Waits};
 
 /// A request body.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub(crate) enum RequestBody {
         left: u64,
         /// The limit (`accept.body_size`), for the message.
         limit: u64,
+        /// The pace of its connection.
+        paced: Arc<Paced>,
+        /// Held while it is waited for.
+        waits: Option<Waits>,
         /// Dropped when the last of it was taken, or when nobody takes it any more: the answer is
         /// due only from then on.
         under_way: UnderWay,
@@ -49,12 +55,13 @@ impl Drop for UnderWay {
 
 impl RequestBody {
     /// The client's body, or nothing where it has none.
-    pub(crate) fn of(body: Incoming, limit: u64) -> Self {
+    pub(crate) fn of(body: Incoming, limit: u64, paced: &Arc<Paced>) -> Self {
         if body.is_end_stream() {
             return Self::Empty;
         }
         let under_way = UnderWay(CancellationToken::new());
-        Self::Client { body, left: limit, limit, under_way }
+        let paced = Arc::clone(paced);
+        Self::Client { body, left: limit, limit, paced, waits: None, under_way }
     }
 
     /// The same body held in memory, so that it can be sent again, if it says beforehand that it is
@@ -109,21 +116,30 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let (body, left, limit) = match this {
+        let (body, left, limit, paced, waits) = match this {
             Self::Empty => return Poll::Ready(None),
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
-            Self::Client { body, left, limit, .. } => (body, left, limit),
+            Self::Client { body, left, limit, paced, waits, .. } => {
+                (body, left, limit, paced, waits)
+            }
         };
-        let next = match ready!(Pin::new(&mut *body).poll_frame(context)) {
+        let polled = Pin::new(&mut *body).poll_frame(context);
+        if polled.is_pending() {
+            waits.get_or_insert_with(|| paced.waits());
+        } else {
+            *waits = None;
+        }
+        let next = match ready!(polled) {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     remove_forbidden(trailers);
                 }
                 let n = frame.data_ref().map_or(0, |data| data.len() as u64);
+                paced.pace.count(frame.data_ref().map_or(0, Bytes::len));
                 match left.checked_sub(n) {
                     Some(less) => {
                         *left = less;

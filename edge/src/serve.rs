@@ -283,7 +283,7 @@ fn alone(
     let (core, site) = (Arc::clone(core), Arc::clone(site));
     let (head, body) = request.into_parts();
     let asked = Asked::new(head, peer).interim(&site, peer);
-    let body = RequestBody::of(body, limit);
+    let body = RequestBody::of(body, limit, &peer.connection.paced);
     Answer::Later(Box::pin(
         async move { pass(&core, &site, &asked, body, Purpose::Pass, why).await },
     ))

@@ -34,6 +34,7 @@ mod file;
 mod forwarding;
 mod interim;
 mod invalidating;
+mod least_rate;
 mod limits;
 mod message;
 mod purging;

@@ -20,4 +20,5 @@ mod recovery;
 mod serving;
 mod shutdown;
 mod slow_origin;
+mod slowloris;
 mod upstream;

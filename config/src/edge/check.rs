@@ -169,6 +169,10 @@ impl Accept {
         time_limit(&key("head_timeout"), self.head_timeout, HumanDuration::secs(300), found);
         time_limit(&key("idle_timeout"), self.idle_timeout, HumanDuration::secs(3_600), found);
         time_limit(&key("send_timeout"), self.send_timeout, HumanDuration::secs(3_600), found);
+        // Faster than that is no sign of good will any more, but of a good line.
+        let (least, most) = (ByteSize::bytes(0), ByteSize::mib(1));
+        within(&key("least_rate"), self.least_rate, least, most, found);
+        time_limit(&key("rate_grace"), self.rate_grace, HumanDuration::secs(3_600), found);
         within(&key("max_tunnels"), self.max_tunnels, one, count(1_000_000), found);
         let day = HumanDuration::secs(86_400);
         time_limit(&key("tunnel_idle_timeout"), self.tunnel_idle_timeout, day, found);

@@ -166,6 +166,13 @@ fn an_edge_accepts_within_limits() {
             ("accept.idle_timeout = '3601s'", "must be at most 1h"),
             ("accept.send_timeout = '1h'", ""),
             ("accept.send_timeout = '3601s'", "must be at most 1h"),
+            ("accept.least_rate = '0B'", ""), // no limit
+            ("accept.least_rate = '1MiB'", ""),
+            ("accept.least_rate = '1025KiB'", "must be at most 1MiB"),
+            ("accept.rate_grace = '10ms'", ""),
+            ("accept.rate_grace = '9ms'", "must be at least 10ms"),
+            ("accept.rate_grace = '1h'", ""),
+            ("accept.rate_grace = '3601s'", "must be at most 1h"),
             ("accept.body_size = '0B'", ""), // an edge that takes no bodies
             ("accept.drain_timeout = '0s'", ""), // an edge that does not wait
             ("accept.drain_timeout = '3601s'", "must be at most 1h"),
