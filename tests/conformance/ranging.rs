@@ -283,6 +283,11 @@ async fn an_origin_that_knows_no_ranges_gives_the_whole() {
         .await;
         let reply = range(&edge, "/a", "100000-100009").await;
         assert_eq!((reply.status.as_u16(), &reply.body), (206, &content.slice(100_000..100_010)));
+        // Who asks for the whole while it still arrives for a part asks the origin, too.
+        eventually("the whole is stored", PATIENCE, async || {
+            (edge.metric("edge_store_urls").await >= 1.0).then_some(())
+        })
+        .await;
         assert_eq!(stored(&edge, "/a").await.body, content, "{fill:?}");
         assert_eq!(origin.count("/a"), 1, "{fill:?}");
     }
