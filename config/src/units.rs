@@ -124,10 +124,22 @@ impl fmt::Display for ByteSize {
 impl FromStr for ByteSize {
     type Err = String;
 
+    /// What exceeds 64 bits is refused: bytesize would take it for the most that there is.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<bytesize::ByteSize>()
-            .map(|size| Self(size.as_u64()))
-            .map_err(|error| format!("is not a size such as \"64MiB\" or \"1KiB\": {error}"))
+        let refused = |why: String| format!("is not a size such as \"64MiB\" or \"1KiB\": {why}");
+        let read = |text: &str| match text.parse::<bytesize::ByteSize>() {
+            Ok(size) => Ok(size.as_u64()),
+            Err(error) => Err(refused(error)),
+        };
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let size = if number.is_empty() || unit.starts_with('.') {
+            Some(read(text)?).filter(|size| *size < u64::MAX)
+        } else {
+            let unit = read(&format!("1{unit}"))?;
+            number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit))
+        };
+        size.map(Self).ok_or_else(|| refused("it exceeds 64 bits".to_owned()))
     }
 }
 

@@ -24,6 +24,9 @@ pub mod purge;
 pub mod secret;
 pub mod selector;
 
+#[cfg(test)]
+mod bytes_laws;
+
 use std::time::Duration;
 
 use meridian_config::shared::Location;

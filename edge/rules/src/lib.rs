@@ -76,6 +76,8 @@ mod list;
 mod structured;
 
 #[cfg(test)]
+mod bytes_laws;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod laws;
