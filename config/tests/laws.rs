@@ -110,6 +110,7 @@ proptest! {
         value in prop::sample::select(vec![
             "true", "-1", "0", "1.5", "nan", "9223372036854775807", "\"\"", "\"x\"", "[]", "[1]",
             "[\"a\", []]", "{}", "{ a = 1 }", "1979-05-27", "\"1s\"", "\"\\u0000\"",
+            "\"a value that is longer than anybody wants to read on one line of a terminal\"",
         ]),
     ) {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -110,10 +110,14 @@ fn bent(text: &str, bends: &[Bend]) -> Vec<u8> {
     bytes
 }
 
-/// Arbitrary bytes, and messages that were right before they were bent.
-fn message() -> impl Strategy<Value = Vec<u8>> {
-    let right = (select(MESSAGES.to_vec()), bends()).prop_map(|(text, bends)| bent(text, &bends));
-    prop_oneof![5 => right, 1 => vec(byte(), 0..60)]
+/// Arbitrary bytes, and messages that were right before they were bent: most of them those that
+/// hold one of `marks`.
+fn message(marks: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let is_own = |text: &&str| marks.iter().any(|mark| text.contains(mark));
+    let own: Vec<&str> = MESSAGES.into_iter().filter(is_own).collect();
+    let text = prop_oneof![3 => select(own), 1 => select(MESSAGES.to_vec())];
+    let right = (text, bends()).prop_map(|(text, bends)| bent(text, &bends));
+    prop_oneof![7 => right, 1 => vec(byte(), 0..60)]
 }
 
 fn stream() -> impl Strategy<Value = Vec<u8>> {
@@ -175,23 +179,40 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_of_an_order_is_written_as_it_was_and_within_bounds(bytes in message()) {
+    fn what_is_read_of_an_order_is_written_as_it_was_and_within_bounds(
+        bytes in message(&["tag", "prefix", "url\":\"http://a/b"]),
+        kind in select(vec!["host", "url", "prefix", "tag"]),
+        text in "[a-z/\u{a0} ]{1,8}",
+    ) {
         if let Some(order) = read::<PurgeOrder>(&bytes) {
             prop_assert!(is_bounded(&order.selectors));
         }
         if let Some(operation) = read::<Operation>(&bytes) {
             prop_assert!(is_bounded(&operation.selectors));
         }
-        if let Some(selector) = read::<Selector>(&bytes) {
-            let text = serde_json::to_string(&selector).unwrap();
-            prop_assert!(!text.chars().any(|c| c.is_control() || c.is_whitespace()), "{text}");
-            prop_assert!(selector.text_len() <= bytes.len());
+        let drawn = serde_json::json!({ kind: text }).to_string().into_bytes();
+        for bytes in [&bytes, &drawn] {
+            if let Some(selector) = read::<Selector>(bytes) {
+                let text = serde_json::to_string(&selector).unwrap();
+                prop_assert!(!text.chars().any(|c| c.is_control() || c.is_whitespace()), "{text}");
+                prop_assert!(selector.text_len() <= bytes.len());
+            }
         }
         read::<PurgeReceipt>(&bytes);
     }
 
     #[test]
-    fn what_is_read_of_a_message_is_written_as_it_was_and_within_bounds(bytes in message()) {
+    fn what_is_read_of_a_message_is_written_as_it_was_and_within_bounds(
+        bytes in message(&["admin", "secret", "type"]),
+        (city, (latitude, longitude)) in (any::<String>(), (-100.0..100.0, -200.0..200.0)),
+        beat in prop_oneof![0..3_u64, 3_599_998..3_600_003_u64, any::<u64>()],
+    ) {
+        let mut edge: serde_json::Value = serde_json::from_str(MESSAGES[8]).unwrap();
+        edge["city"] = city.into();
+        edge["location"] = serde_json::json!([latitude, longitude]);
+        let mut registered: serde_json::Value = serde_json::from_str(MESSAGES[9]).unwrap();
+        registered["beat_ms"] = beat.into();
+        for bytes in [edge.to_string().into_bytes(), registered.to_string().into_bytes(), bytes] {
         if let Some(edge) = read::<Registration>(&bytes) {
             prop_assert!(edge.city.len() <= MAX_CITY && edge.location.is_on_earth());
             prop_assert!(!edge.city.chars().any(char::is_control));
@@ -200,10 +221,18 @@ proptest! {
             prop_assert!(registered.beat_ms > 0 && registered.beat() <= crate::MAX_BEAT);
         }
         read::<Problem>(&bytes);
+        }
     }
 
     #[test]
-    fn a_value_that_is_read_is_the_text_that_it_was(bytes in message()) {
+    fn a_value_that_is_read_is_the_text_that_it_was(
+        bytes in message(&["\"http", "\"AQ", "\"000"]),
+        (port, digits) in (0..100_000_u32, "[0-9]{18,22}"),
+    ) {
+        let url = format!("http://a:{port}").parse::<BaseUrl>();
+        prop_assert_eq!(url.is_ok(), (1..=65_535).contains(&port));
+        let seq = digits.parse::<Position>().unwrap().seq();
+        prop_assert!(seq.is_none_or(|seq| Position::of(seq).as_str() == digits));
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim_matches('"');
         if let Ok(url) = text.parse::<BaseUrl>() {
