@@ -9,6 +9,7 @@
 //! - [`raw_origin`] an upstream, [`raw_client`] and [`raw_h2`] clients, that keep to bytes and trust
 //!   nobody
 //! - [`site`] a folder with files to serve
+//! - [`linear`] whether a recorded history is linearizable
 //!
 //! The harness knows what a person outside may rely on: the command line, `cluster.json`, the
 //! configuration files and what crosses the sockets. It links none of the nodes.
@@ -40,3 +41,5 @@ pub mod raw_client;
 pub mod raw_h2;
 pub mod raw_origin;
 pub mod site;
+
+pub mod linear;
