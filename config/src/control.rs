@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::raft::Raft;
 use crate::places::place;
 use crate::shared::{Location, Log, Peers, Token};
 use crate::units::{ByteSize, HumanDuration, NodeName, Region, listen_address};
 
 mod check;
+pub mod raft;
 
 /// A control replica.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -24,7 +26,7 @@ pub struct Control {
     pub listen: SocketAddr,
     /// The folder of its durable state.
     pub data: PathBuf,
-    /// The replicas by name, this one among them. One for now.
+    /// The replicas by name, this one among them. Several agree by majority.
     #[serde(default)]
     pub replicas: Vec<NodeName>,
     /// From names to addresses: other replicas, and the admin listeners of edges.
@@ -36,6 +38,9 @@ pub struct Control {
     /// CP or AP, per class of data.
     #[serde(default)]
     pub consistency: Consistency,
+    /// How several replicas agree.
+    #[serde(default)]
+    pub raft: Raft,
     /// When an edge counts as gone.
     #[serde(default)]
     pub health: Health,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use meridian_config::control::raft::Raft;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
 use meridian_config::edge::compression::{Coding, Compression, Compressor};
 use meridian_config::edge::resilience::{self, Adaptive, Breaker, FirstByte, Retry};
@@ -397,6 +398,7 @@ fn full_control() -> Control {
         peers: [("c".parse().unwrap(), "c:1".parse().unwrap())].into(),
         prefix: vec![Prefix { net: "::/0".to_owned(), from: "1,2".to_owned() }],
         consistency: Consistency::default(),
+        raft: Raft { secret: Some("s".into()), ..Raft::default() },
         health: Health::default(),
         journal: Journal::default(),
         stream: Stream::default(),

@@ -11,6 +11,9 @@ use crate::role::{Role, resolve};
 use crate::units::{ByteSize, HumanDuration, NodeName};
 use crate::violation::{Place, Violation};
 
+/// Each of them adds its own delay to every change; more make nothing safer.
+const MOST_REPLICAS: usize = 9;
+
 impl Role for Control {
     const NAME: &'static str = "control";
 
@@ -20,6 +23,8 @@ impl Role for Control {
         path(&at.key("data"), &self.data, found);
         self.check_replicas(at, found);
         prefixes(at, &self.prefix, found);
+        self.raft.check(&at.key("raft"), found);
+        self.check_together(at, found);
         self.health.check(&at.key("health"), found);
         self.journal.check(&at.key("journal"), found);
         self.stream.check(&at.key("stream"), found);
@@ -31,10 +36,30 @@ impl Role for Control {
             resolve(&mut token.file, folder);
         }
         resolve(&mut self.data, folder);
+        if let Some(secret) = &mut self.raft.secret {
+            resolve(secret, folder);
+        }
     }
 }
 
 impl Control {
+    /// What `[raft]` and other tables say together.
+    fn check_together(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
+        let raft = at.key("raft");
+        let call = self.limits.call_timeout;
+        if self.raft.quorum_timeout >= call {
+            let rule = format!("must be below limits.call_timeout = \"{call}\"");
+            let violation = raft.key("quorum_timeout").breaks(&self.raft.quorum_timeout, rule);
+            found.push(violation.with(&at.key("limits").key("call_timeout")));
+        }
+        let beyond = !self.listen.ip().to_canonical().is_loopback();
+        if beyond && self.replicas.len() > 1 && self.raft.secret.is_none() {
+            let rule = "must be a loopback address as long as several replicas have no raft.secret";
+            let violation = at.key("listen").breaks(&self.listen, rule);
+            found.push(violation.with(&raft.key("secret")));
+        }
+    }
+
     fn check_replicas(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
         let here = at.key("replicas");
         unique(&here, None, self.replicas.iter().map(NodeName::as_str), found);
@@ -42,8 +67,8 @@ impl Control {
             let rule = format!("must name this replica too, {}", self.name);
             found.push(here.breaks(&self.replicas, rule).with(&at.key("name")));
         }
-        if self.replicas.len() > 1 {
-            let rule = "names more than one replica, which is not offered yet";
+        if self.replicas.len() > MOST_REPLICAS {
+            let rule = format!("must name at most {MOST_REPLICAS} replicas");
             found.push(here.breaks(&self.replicas, rule));
         }
         for (index, name) in

@@ -12,7 +12,7 @@ data = "state"
 "#;
 
 #[test]
-fn a_replica_stands_alone_for_now() {
+fn replicas_know_themselves_and_reach_each_other() {
     check::<Control>(
         CONTROL,
         &[
@@ -22,14 +22,68 @@ fn a_replica_stands_alone_for_now() {
                 "replicas = ['control-2'] & peers.control-2 = 'a:1'",
                 "must name this replica too, control-1",
             ),
+            ("replicas = ['control-1', 'control-2'] & peers.control-2 = 'a:1'", ""),
             (
-                "replicas = ['control-1', 'control-2'] & peers.control-2 = 'a:1'",
-                "names more than one replica, which is not offered yet",
+                "replicas = ['control-1', 'control-2']",
+                "replicas[1] = 'control-2': has no address in [peers]: \
+                 add control-2 = 'host:port' there",
+            ),
+            (
+                "listen = '[::]:1' & token = [{ name = 'a', scopes = ['edge'], file = 'f' }] & \
+                 replicas = ['control-1', 'control-2'] & peers.control-2 = 'a:1'",
+                "must be a loopback address as long as several replicas have no raft.secret",
+            ),
+            (
+                "listen = '[::]:1' & token = [{ name = 'a', scopes = ['edge'], file = 'f' }] & \
+                 replicas = ['control-1', 'control-2'] & peers.control-2 = 'a:1' & \
+                 raft.secret = 's'",
+                "",
             ),
             ("data = ''", "must be a path, without NUL"),
             ("listen = '[::]:1'", "must be a loopback address as long as there is no [[token]]"),
             ("consistency.purges = 'ap'", ""),
             ("consistency.purges = 'ca'", "must be one of 'cp', 'ap'"),
+        ],
+    );
+}
+
+#[test]
+fn agreement_has_bounds() {
+    check::<Control>(
+        CONTROL,
+        &[
+            ("raft.heartbeat = '449ms'", ""),
+            ("raft.heartbeat = '9ms'", "must be at least 10ms"),
+            (
+                "raft.heartbeat = '450ms'",
+                "raft.election_min = '450ms' (default): must be above raft.heartbeat = '450ms'",
+            ),
+            (
+                "raft.election_min = '150ms'",
+                "raft.election_min = '150ms': must be above raft.heartbeat = '150ms'",
+            ),
+            (
+                "raft.election_max = '450ms'",
+                "raft.election_max = '450ms': must be above raft.election_min = '450ms'",
+            ),
+            ("raft.election_max = '61s'", "must be at most 1m"),
+            ("raft.quorum_timeout = '1999ms'", ""),
+            (
+                "raft.quorum_timeout = '2s'",
+                "raft.quorum_timeout = '2s': must be below limits.call_timeout = '2s'",
+            ),
+            ("raft.rpc_timeout = '61s'", "must be at most 1m"),
+            ("raft.snapshot_timeout = '3601s'", "must be at most 1h"),
+            ("raft.message_size = '63KiB'", "must be at least 64KiB"),
+            ("raft.message_size = '65MiB'", "must be at most 64MiB"),
+            ("raft.batch_size = '3KiB'", "must be at least 4KiB"),
+            ("raft.snapshot_every = 10000001", "must be at most 10000000"),
+            ("raft.keep_entries = 10000001", "must be at most 10000000"),
+            ("raft.secret = ''", "must be a path, without NUL"),
+            (
+                "raft.heartbeet = '1s'",
+                "raft.heartbeet = '1s': is not a key here; did you mean `heartbeat`?",
+            ),
         ],
     );
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use meridian_config::control::raft::Raft;
 use meridian_config::control::{
     Consistency, Control, Front, Health, Journal, Limits, Prefix, Stream,
 };
@@ -216,6 +217,7 @@ pub(crate) fn control_config(folder: &Path) -> Control {
         peers: BTreeMap::new(),
         prefix: Vec::new(),
         consistency: Consistency::default(),
+        raft: Raft::default(),
         // Generous: on a busy machine a scripted edge must not lapse unasked.
         health: Health { edge_lapse: ms(2_000), edge_recovery: ms(300), edge_expiry: ms(600_000) },
         journal: Journal::default(),

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meridian_config::control::raft::Raft;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Limits, Stream};
 use meridian_config::edge::compression::Compressor;
 use meridian_config::edge::{Accept, Cache, Edge, Follow, Purge, Site as EdgeSite, Upstream};
@@ -256,6 +257,7 @@ impl Planner<'_> {
             replicas: vec![name.clone()],
             peers: self.peers(&name, edges),
             consistency: Consistency::default(),
+            raft: Raft::default(),
             health: Health::default(),
             journal: Journal::default(),
             stream: Stream::default(),
