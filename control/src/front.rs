@@ -25,7 +25,6 @@ use http::Request;
 use hyper::body::Incoming;
 use meridian_config::control::Front;
 use meridian_control_wire::problem::ErrorCode;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +39,7 @@ use crate::metrics::{FrontMetrics, Outcome};
 use crate::node::{guarded, joined, listen};
 use crate::server::{self, Answers};
 use crate::steer::Loads;
-use crate::world;
+use crate::world::{self, TcpListener};
 
 /// Runs a front door until `stop` is cancelled and what was in flight is answered or, after
 /// `limits.drain_timeout`, cut.
@@ -78,9 +77,9 @@ pub async fn bind(config: Front) -> Result<Bound, RunError> {
         .collect::<Result<Vec<_>, _>>()?;
     let tokens = config.token.clone();
     // Nothing here needs a token yet; files that cannot be read are told now all the same.
-    tokio::task::spawn_blocking(move || Tokens::read(&tokens)).await??;
-    let (listener, address) = listen("listen", config.listen)?;
-    let (admin_listener, admin) = listen("admin", config.admin)?;
+    world::blocking(move || Tokens::read(&tokens)).await??;
+    let (listener, address) = listen("listen", config.listen).await?;
+    let (admin_listener, admin) = listen("admin", config.admin).await?;
     let door = Door {
         config,
         replicas,

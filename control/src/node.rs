@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RunError;
-use crate::world;
+use crate::world::{self, TcpListener};
 
 /// Joins `tasks`; whoever ends first, by order or by panic, ends the rest.
 pub(crate) async fn joined(
@@ -23,12 +22,12 @@ pub(crate) async fn joined(
 }
 
 /// Binds `address`, that the configuration calls `key`.
-pub(crate) fn listen(
+pub(crate) async fn listen(
     key: &'static str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), RunError> {
     let broken = |source| RunError::Listen { key, address, source };
-    let listener = world::listen(address).map_err(broken)?;
+    let listener = world::listen(address).await.map_err(broken)?;
     let bound = listener.local_addr().map_err(broken)?;
     Ok((listener, bound))
 }

@@ -11,7 +11,6 @@ use meridian_config::control::Control;
 use meridian_config::units::NodeName;
 use meridian_control_wire::EdgeState;
 use meridian_control_wire::frame::ByeReason;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +25,7 @@ use crate::ledger::Ledger;
 use crate::metrics::ControlMetrics;
 use crate::node::{guarded, joined, listen};
 use crate::single::{Single, Writer};
+use crate::world::TcpListener;
 use crate::{api, server, single, world};
 
 /// A replica that has everything it needs and listens, but does not answer yet.
@@ -45,14 +45,14 @@ pub struct Bound {
 pub async fn bind(config: Control) -> Result<Bound, RunError> {
     guarded("listen", config.listen, config.token.is_empty())?;
     let prefixes = Prefixes::of(&config.prefix)?;
-    let (config, tokens, ledger, (single, writer)) = tokio::task::spawn_blocking(move || {
+    let (config, tokens, ledger, (single, writer)) = world::blocking(move || {
         let tokens = Tokens::read(&config.token)?;
         let ledger = Ledger::open(&config)?;
         let store = single::open(&config)?;
         Ok::<_, RunError>((config, tokens, ledger, store))
     })
     .await??;
-    let (listener, address) = listen("listen", config.listen)?;
+    let (listener, address) = listen("listen", config.listen).await?;
     if config.token.is_empty() {
         tracing::warn!("no [[token]]: no edge can register, nobody can drain a region");
     }

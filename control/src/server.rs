@@ -27,13 +27,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::graceful::GracefulConnection;
 use meridian_config::control::Limits;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::Answer;
 use crate::server::detect::{Protocol, detect};
+use crate::world::{TcpListener, TcpStream};
 
 /// Streams of one HTTP/2 connection; RFC 9113 §6.5.2 advises no less than 100.
 const MAX_STREAMS: u32 = 128;

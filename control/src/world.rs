@@ -1,7 +1,8 @@
 //! The only clock, randomness and sockets of this package.
 //!
-//! Everything else takes time and randomness as values, or asks here: a simulation replaces this
-//! file and runs the rest as it is.
+//! Everything else takes time and randomness as values, or asks here. Built with `--cfg simulation`
+//! it runs on the network of a simulator, which also brings the clock and the randomness of the
+//! whole process; everything else of this package is what runs in earnest.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,10 +10,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use meridian_config::units::Address;
 use rand::RngExt;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+
+#[cfg(not(simulation))]
+pub(crate) use tokio::net::{TcpListener, TcpStream};
+#[cfg(simulation)]
+pub(crate) use turmoil::net::{TcpListener, TcpStream};
 
 /// Connections that wait for an accept.
+#[cfg(not(simulation))]
 const BACKLOG: i32 = 1_024;
 
 /// Monotonic time; follows tokio's clock, so that a test may pause it.
@@ -38,7 +43,11 @@ pub(crate) fn jittered(span: Duration) -> Duration {
 }
 
 /// A listener. `SO_REUSEPORT`, so that whoever reserves the port for a restart may keep it bound.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+#[cfg(not(simulation))]
+#[expect(clippy::unused_async, reason = "the simulated network takes its time")]
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
@@ -47,6 +56,28 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// A listener on the simulated network.
+#[cfg(simulation)]
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Runs `work`, which blocks, where it does not hold up the others.
+#[cfg(not(simulation))]
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
+}
+
+/// Runs `work` here and now: there is one thread, and time stands while it works.
+#[cfg(simulation)]
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    Ok(work())
 }
 
 /// A connection to a node's address. The caller bounds the time.

@@ -21,9 +21,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use meridian_config::edge::Accept;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -36,6 +34,7 @@ use crate::connection::{Connection, Load, Overdue, Patience, Watched};
 use crate::error::RunError;
 use crate::framing::Follows;
 use crate::pace::LeastRate;
+use crate::world::{Taken, TcpListener, TcpStream};
 
 /// What HTTP/2 clients with prior knowledge say first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,25 +42,13 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SWEEP: Duration = Duration::from_millis(500);
 /// Bytes of one HTTP/2 stream that are buffered before the client takes them.
 const SEND_BUFFER: usize = 64 * 1024;
-/// The kernel's queue of connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// Opens a listener that shares its port with those of the other cores.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub(crate) fn listen(address: SocketAddr) -> Result<std::net::TcpListener, RunError> {
-    bind(address).map_err(|source| RunError::Listen { address, source })
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+pub(crate) fn listen(address: SocketAddr) -> Result<Taken, RunError> {
+    Taken::at(address).map_err(|source| RunError::Listen { address, source })
 }
 
 /// Answers the requests of one connection.
@@ -100,12 +87,8 @@ type Open = Arc<Mutex<HashMap<u64, Arc<Connection>>>>;
 impl<H: Handler> Listener<H> {
     /// Accepts until `stop`, then drains: connections end after the request that they are on,
     /// and what still runs after `drain_timeout` is cut.
-    pub(crate) async fn run(
-        self,
-        socket: std::net::TcpListener,
-        stop: CancellationToken,
-    ) -> io::Result<()> {
-        let socket = TcpListener::from_std(socket)?;
+    pub(crate) async fn run(self, socket: Taken, stop: CancellationToken) -> io::Result<()> {
+        let socket = socket.open().await?;
         let open: Open = Arc::default();
         let mut tasks = JoinSet::new();
         let mut sweep = interval(SWEEP);

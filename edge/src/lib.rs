@@ -103,5 +103,6 @@ mod unkeyed;
 mod upkeep;
 mod upstream;
 mod waiter;
+mod world;
 
 pub use crate::run::{Addresses, Bound, bind, run};

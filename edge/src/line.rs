@@ -11,9 +11,10 @@ use hyper_util::rt::TokioIo;
 use meridian_control_wire::cursor::Cursor;
 use meridian_control_wire::frame::WireError;
 use meridian_control_wire::secret::Secret;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::world::TcpStream;
 
 /// One call to a replica, connecting included.
 pub(crate) const CALL: Duration = Duration::from_secs(2);

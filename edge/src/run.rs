@@ -12,7 +12,6 @@ use meridian_config::edge::{Edge as EdgeConfig, Follow};
 use meridian_config::shared::Location;
 use meridian_control_wire::Registration;
 use meridian_control_wire::base_url::BaseUrl;
-use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +47,7 @@ use crate::tokens::Tokens;
 use crate::tunnel::Tunnels;
 use crate::upkeep::upkeep;
 use crate::upstream::Upstream;
+use crate::world::{self, Taken};
 
 /// Connections of operators at once.
 const MAX_ADMIN: usize = 256;
@@ -67,8 +67,8 @@ pub struct Addresses {
 /// An edge with its listeners open, that serves nobody yet.
 pub struct Bound {
     edge: Arc<Edge>,
-    fronts: Vec<std::net::TcpListener>,
-    admin: std::net::TcpListener,
+    fronts: Vec<Taken>,
+    admin: Taken,
     tokens: Arc<Tokens>,
     addresses: Addresses,
     registrar: Option<Registrar>,
@@ -98,8 +98,8 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
         |cores| usize::from(cores.get()),
     );
     let first = listen(config.listen)?;
-    let of = |socket: &std::net::TcpListener, address| {
-        socket.local_addr().map_err(|source| RunError::Listen { address, source })
+    let of = |socket: &Taken, address| {
+        socket.address().map_err(|source| RunError::Listen { address, source })
     };
     let at = of(&first, config.listen)?;
     let book = SiteBook::open(config, cores);
@@ -264,9 +264,11 @@ impl Bound {
                 handler: Clients(Arc::new(core)),
             };
             let drain = Drain { stop: stop.clone(), here: serving.token(), all: serving.clone() };
-            let ended = start(format!("edge-{index}"), listener, socket, drain)?;
+            let name = format!("edge-{index}");
+            let ended = start(name.clone(), listener, socket, drain)?;
             tasks.spawn(async move {
-                ended.await.unwrap_or_else(|_| Err(RunError::Panicked("a serving thread".into())))
+                let gone = |_| RunError::Panicked("a serving thread".into());
+                ended.await.map_err(gone)?.map_err(|source| RunError::Thread { name, source })
             });
         }
         compress(&edge, self.compressors, &stop, &mut tasks)?;
@@ -319,6 +321,8 @@ fn compress(
     stop: &CancellationToken,
     tasks: &mut JoinSet<Result<(), RunError>>,
 ) -> Result<(), RunError> {
+    // A simulation has one thread, and nobody to compress for.
+    let threads = if cfg!(simulation) { 0 } else { threads };
     for index in 0..threads {
         let (tell, ended) = oneshot::channel();
         let (edge, name) = (Arc::clone(edge), format!("compress-{index}"));
@@ -370,34 +374,18 @@ struct Drain {
 fn start(
     name: String,
     listener: Listener<Clients>,
-    socket: std::net::TcpListener,
+    socket: Taken,
     drain: Drain,
-) -> Result<oneshot::Receiver<Result<(), RunError>>, RunError> {
-    let (tell, ended) = oneshot::channel();
-    let thread_name = name.clone();
-    let work = move || -> io::Result<()> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let tasks = listener.handler.0.tasks.clone();
-        runtime.block_on(async {
-            let Drain { stop, here, all } = drain;
-            listener.run(socket, stop).await?;
-            tasks.close();
-            // Fetches are shared: one that began here may have readers on a core that still drains.
-            drop(here);
-            all.wait().await;
-            Ok::<_, io::Error>(())
-        })?;
-        // What still runs is background work that no client waits for; it ends with the runtime.
-        runtime.shutdown_background();
-        Ok(())
+) -> Result<oneshot::Receiver<io::Result<()>>, RunError> {
+    let tasks = listener.handler.0.tasks.clone();
+    let work = async move {
+        let Drain { stop, here, all } = drain;
+        listener.run(socket, stop).await?;
+        tasks.close();
+        // Fetches are shared: one that began here may have readers on a core that still drains.
+        drop(here);
+        all.wait().await;
+        Ok(()) // what still runs is background work that no client waits for
     };
-    thread::Builder::new()
-        .name(name.clone())
-        .spawn(move || {
-            let outcome = work().map_err(|source| RunError::Thread { name: thread_name, source });
-            // Nobody listens any more only if the edge is gone.
-            drop(tell.send(outcome));
-        })
-        .map_err(|source| RunError::Thread { name, source })?;
-    Ok(ended)
+    world::start(name.clone(), work).map_err(|source| RunError::Thread { name, source })
 }

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::core::Edge;
 use crate::error::RunError;
+use crate::world;
 
 /// See the module.
 pub(crate) struct Sweeper(pub(crate) Arc<Edge>);
@@ -34,9 +35,8 @@ impl Sweeper {
             }
             let (edge, stopped) = (Arc::clone(&self.0), stop.clone());
             let look = move || edge.store.sweep(|| !stopped.is_cancelled());
-            let dropped = tokio::task::spawn_blocking(look)
-                .await
-                .map_err(|error| RunError::Panicked(error.to_string()))?;
+            let dropped =
+                world::apart(look).await.map_err(|error| RunError::Panicked(error.to_string()))?;
             debug!(dropped, selectors = epochs.selectors(), "looked through the store");
             self.0.purges.counters.swept.fetch_add(dropped as u64, Ordering::Relaxed);
             swept = current;

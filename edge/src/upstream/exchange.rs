@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{BodyError, FetchError};
@@ -23,6 +22,7 @@ use crate::upstream::bulkhead::Place;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::pool::kept_for;
 use crate::upstream::repeat::{again, is_repeatable};
+use crate::world::TcpStream;
 
 /// The most header fields that an answer may have.
 const MAX_FIELDS: usize = 256;
