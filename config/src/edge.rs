@@ -127,6 +127,9 @@ pub struct Accept {
     pub rate_grace: HumanDuration,
     /// A request's body.
     pub body_size: ByteSize,
+    /// Memory for request bodies that are held until they are whole (`origin.retry_buffer`); beyond
+    /// it they go on as they come.
+    pub body_memory: ByteSize,
     /// From the order to stop until what is still in flight is cut.
     pub drain_timeout: HumanDuration,
     /// Whose word is taken on where a request comes from: `X-Forwarded-*` and `Forwarded` of these
@@ -156,6 +159,7 @@ impl Default for Accept {
             least_rate: ByteSize::bytes(256), // a tenth of the slowest mobile networks
             rate_grace: HumanDuration::secs(60), // a train in a tunnel
             body_size: ByteSize::mib(64),  // uploads belong to the origin's own limits
+            body_memory: ByteSize::mib(64), // a thousand of the longest that are held
             drain_timeout: HumanDuration::secs(10), // below the 30 s that orchestrators grant
             trusted_proxies: Vec::new(),   // anybody may write these fields
             max_tunnels: some(1_024),      // each holds two connections and a place at its origin
@@ -282,8 +286,8 @@ pub struct Upstream {
     /// How long one is kept; default 30s, below the 60 s and more of common servers.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: HumanDuration,
-    /// The body of a request that may be sent twice is held in memory up to this length, so that it
-    /// can be; default 64KiB.
+    /// The body of a request is held in memory up to this length before it goes on, so that a slow
+    /// client takes no place at the origin meanwhile, and so that it can be sent again; default 64KiB.
     #[serde(default = "default_retry_buffer")]
     pub retry_buffer: ByteSize,
     /// How long a request waits for one of its places; default 1s.
@@ -292,6 +296,9 @@ pub struct Upstream {
     /// The share of its places that background refreshes leave to clients; default 0.25.
     #[serde(default = "default_client_reserve")]
     pub client_reserve: Ratio,
+    /// The share of places and queue that requests may take whose client is still sending the body.
+    #[serde(default = "default_upload_share")]
+    pub upload_share: Ratio,
     /// Lowers the number of places while its latency grows; default: no.
     #[serde(default)]
     pub adaptive_limit: bool,
@@ -323,6 +330,9 @@ fn default_queue_timeout() -> HumanDuration {
 }
 fn default_client_reserve() -> Ratio {
     Ratio::new(0.25)
+}
+fn default_upload_share() -> Ratio {
+    Ratio::new(0.5) // slow clients cost other uploads their place, never who only reads
 }
 fn default_between_bytes() -> HumanDuration {
     HumanDuration::secs(10)

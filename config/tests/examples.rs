@@ -262,6 +262,7 @@ fn full_edge() -> Edge {
             retry_buffer: ByteSize::kib(9),
             queue_timeout: HumanDuration::secs(9),
             client_reserve: Ratio::new(0.5),
+            upload_share: Ratio::new(0.75),
             adaptive_limit: true,
             deadline_field: Some("f".to_owned()),
             adaptive: Adaptive::default(),

@@ -30,10 +30,11 @@ use tracing::{debug, warn};
 
 use crate::body::Body;
 use crate::clock::SharedClock;
-use crate::connection::{Connection, Load, Overdue, Patience, Watched};
+use crate::connection::{Connection, Load, Overdue, Patience};
 use crate::error::RunError;
 use crate::framing::Follows;
 use crate::pace::LeastRate;
+use crate::watched::Watched;
 use crate::world::{Taken, TcpListener, TcpStream};
 
 /// What HTTP/2 clients with prior knowledge say first (RFC 9113 §3.4).
@@ -294,7 +295,7 @@ async fn detect(stream: &mut TcpStream, connection: &Arc<Connection>) -> io::Res
         if stream.read_buf(&mut first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        connection.read_some();
+        connection.read_some(true);
         let n = first.len().min(PREFACE.len());
         let same = first.get(..n) == PREFACE.get(..n);
         if !same || n == PREFACE.len() {

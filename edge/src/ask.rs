@@ -30,7 +30,7 @@ use crate::store::Stored;
 use crate::tunnel::{Far, is_to};
 use crate::unkeyed::vary_by_origin;
 use crate::upstream::Upstream;
-use crate::upstream::bulkhead::{Full, Place};
+use crate::upstream::bulkhead::{Full, Place, Rank};
 use crate::upstream::choice::{Candidate, order};
 use crate::upstream::deadline::Deadline;
 use crate::upstream::exchange::{Failed, Lease, exchange};
@@ -92,7 +92,7 @@ pub(crate) async fn ask_for(
     purpose: Purpose<'_>,
     need: Need,
 ) -> Result<Answered, FetchError> {
-    let mut body = gathered(site, asked, body).await?;
+    let mut body = gathered(core, site, body).await?;
     let asking = Asking { core, site, asked, purpose, need, order: ordered(core, site, asked) };
     let Some(first) = asking.order.first() else {
         return Err(FetchError::HttpRequestError { reason: "the site has no origin" });
@@ -141,17 +141,10 @@ pub(crate) async fn ask_for(
     }
 }
 
-/// The body as it can be sent more than once, where the request may be.
-async fn gathered(
-    site: &Site,
-    asked: &Asked,
-    body: RequestBody,
-) -> Result<RequestBody, FetchError> {
+/// The body, held in memory where it may be: no breaker and no place waits for a slow client then.
+async fn gathered(core: &Core, site: &Site, body: RequestBody) -> Result<RequestBody, FetchError> {
     let most = site.origins.iter().map(|upstream| upstream.retry_buffer).max().unwrap_or(0);
-    if !is_repeatable(&asked.method, &asked.headers) {
-        return Ok(body);
-    }
-    body.gathered(most).await.map_err(|error| match error {
+    body.gathered(most, &core.edge.body_memory).await.map_err(|error| match error {
         BodyError::TooLarge(limit) => FetchError::RequestTooLarge { limit },
         BodyError::Incomplete
         | BodyError::Stalled(_)
@@ -271,9 +264,14 @@ impl Asking<'_> {
     ) -> Result<(Response<UpstreamBody>, Option<Duration>), Failed> {
         let core = self.core;
         // How long a client takes to send its own body says nothing about the origin.
-        let is_timed = !matches!(body, RequestBody::Client { .. });
+        let is_timed = !body.is_of_client();
+        let rank = match (self.need, is_timed) {
+            (Need::Background, _) => None,
+            (Need::Client | Need::Covered, true) => Some(Rank::Client),
+            (Need::Client | Need::Covered, false) => Some(Rank::Upload),
+        };
         let mut request = self.request(upstream, body)?;
-        let place = match self.place(upstream, deadline).await {
+        let place = match self.place(upstream, rank, deadline).await {
             Ok(place) => place,
             Err(Full { limit }) => {
                 let upstream = upstream.name.clone();
@@ -372,11 +370,15 @@ impl Asking<'_> {
         Ok(request)
     }
 
-    async fn place(&self, upstream: &Upstream, deadline: Deadline) -> Result<Place, Full> {
-        if self.need == Need::Background {
-            return upstream.bulkhead.enter_in_background();
-        }
-        let (now, entering) = (self.core.now().mono, upstream.bulkhead.enter());
+    /// A place; `rank`: that of the client who waits for it, if one does.
+    async fn place(
+        &self,
+        upstream: &Upstream,
+        rank: Option<Rank>,
+        deadline: Deadline,
+    ) -> Result<Place, Full> {
+        let Some(rank) = rank else { return upstream.bulkhead.enter_in_background() };
+        let (now, entering) = (self.core.now().mono, upstream.bulkhead.enter(rank));
         let entered = deadline.bound(now, upstream.limits.queue, entering).await;
         entered.unwrap_or_else(|_limit| Err(upstream.bulkhead.full()))
     }

@@ -1,4 +1,4 @@
-//! One client connection: what it is doing, since when, and the bytes that it reads and writes.
+//! One client connection: what it is doing, and since when. Its bytes are [`crate::watched`]'s.
 //!
 //! Timers per request would cost the hit path, so a connection only notes what it does
 //! ([`Connection`]), and one sweep per core and tick ([`Connection::overdue`]) finds those that
@@ -9,19 +9,16 @@
 //!   HTTP/2, where bytes between requests are mostly about the connection: there idleness bounds it.
 //! - A connection is idle only while no request is in flight on it and no byte of one came.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use crate::clock::SharedClock;
-use crate::framing::{Follows, Framing};
+use crate::frames::Motion;
+use crate::framing::Follows;
 use crate::interim::Interim;
 use crate::pace::{LeastRate, Paced, Waits};
 use crate::tunnel::Tunnel;
@@ -32,7 +29,7 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     pub(crate) idle: Duration,
     pub(crate) send: Duration,
-    /// A request in flight without a byte in either direction: longer than any upstream may take.
+    /// A request in flight without a byte of a message in either direction: longer than any upstream may take.
     pub(crate) silence: Duration,
     pub(crate) least_rate: LeastRate,
 }
@@ -70,7 +67,7 @@ pub(crate) struct Connection {
     phase: AtomicU64,
     /// Milliseconds since `opened` at which a write first found no room, plus one; 0: none does.
     write_blocked: AtomicU64,
-    /// Milliseconds since `opened` of the last byte in either direction.
+    /// Milliseconds since `opened` of the last byte of a message in either direction.
     last_byte: AtomicU64,
     /// What the client makes of the time in which it is waited for.
     pub(crate) paced: Arc<Paced>,
@@ -190,7 +187,7 @@ impl Connection {
     }
 
     /// What has been said of the head that was read last, once.
-    fn follows(&self) -> Option<Follows> {
+    pub(crate) fn follows(&self) -> Option<Follows> {
         let word = self.follows.load(Ordering::Relaxed);
         if word != UNKNOWN {
             self.follows.store(UNKNOWN, Ordering::Relaxed);
@@ -204,6 +201,16 @@ impl Connection {
         }
     }
 
+    /// Whether it speaks HTTP/2, as far as that is known.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// A line of a head that is handed on ended in a bare LF.
+    pub(crate) fn note_bare_lf(&self) {
+        self.bare_lf.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the head of the request that is begun had a line that ended in a bare LF.
     pub(crate) fn had_bare_lf(&self) -> bool {
         self.bare_lf.load(Ordering::Relaxed) && self.bare_lf.swap(false, Ordering::Relaxed)
@@ -214,23 +221,28 @@ impl Connection {
         self.last_byte.store(now, Ordering::Relaxed);
     }
 
-    /// Bytes came in.
-    pub(crate) fn read_some(&self) {
-        self.moved();
+    /// Bytes came in; whether any of them is of a message.
+    pub(crate) fn read_some(&self, is_motion: bool) {
+        if is_motion {
+            self.moved();
+        }
         let is_idle = self.phase.load(Ordering::Relaxed) & 3 == IDLE;
         if is_idle && !self.is_http2.load(Ordering::Relaxed) {
             self.enter(HEAD);
         }
     }
 
-    fn wrote(&self, wrote: &Poll<io::Result<usize>>) {
+    /// A write went `on`, with that much of messages; or it found no room.
+    pub(crate) fn wrote(&self, on: Poll<Motion>) {
         let was_blocked = self.write_blocked.load(Ordering::Relaxed) > 0;
-        if let Poll::Ready(wrote) = wrote {
-            self.paced.pace.count(wrote.as_ref().map_or(0, |bytes| *bytes));
-            self.moved();
+        if let Poll::Ready(Motion { moves, content }) = on {
+            self.paced.pace.count(content);
+            if moves {
+                self.moved();
+            }
             if was_blocked {
                 self.write_blocked.store(0, Ordering::Relaxed);
-                self.paced.pace.go_on(self.last_byte.load(Ordering::Relaxed));
+                self.paced.pace.go_on(self.millis(self.clock.now().mono));
                 // What takes so long that it blocks is sent after its request is over.
                 if self.phase.load(Ordering::Relaxed) & 3 == IDLE {
                     self.enter(IDLE);
@@ -313,135 +325,6 @@ impl Busy {
     }
 }
 
-/// A socket that notes what happens on it, and hands on one message after the other: what detection
-/// has read, and what came behind the end of a message, waits.
-#[derive(Debug)]
-pub(crate) struct Watched<S> {
-    socket: S,
-    /// Read already.
-    ahead: Bytes,
-    framing: Framing,
-    /// Of interim responses what the socket has not taken yet.
-    interim: Bytes,
-    connection: Arc<Connection>,
-}
-
-impl<S> Watched<S> {
-    pub(crate) fn new(socket: S, ahead: Bytes, connection: Arc<Connection>) -> Self {
-        let is_http2 = connection.is_http2.load(Ordering::Relaxed);
-        let framing = if is_http2 { Framing::Opaque } else { Framing::new() };
-        Self { socket, ahead, framing, interim: Bytes::new(), connection }
-    }
-
-    /// Takes note of what follows the head that was handed on last. `false`: it is not known yet.
-    fn settle(&mut self) -> io::Result<bool> {
-        let is_asked = matches!(self.framing, Framing::Asked);
-        match self.connection.follows() {
-            Some(follows) if is_asked || follows == Follows::Tunnel => self.framing.settle(follows),
-            // Who reads the heads and who finds their ends disagree.
-            Some(_) => return Err(io::ErrorKind::InvalidData.into()),
-            None => return Ok(!is_asked),
-        }
-        Ok(true)
-    }
-
-    /// How many of `bytes` may be handed on.
-    fn pass(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let passed = self.framing.pass(bytes)?;
-        if passed.bare_lf {
-            self.connection.bare_lf.store(true, Ordering::Relaxed);
-        }
-        Ok(passed.bytes)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Watched<S> {
-    /// Writes what is begun of interim responses to its end: nothing may come in between.
-    fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.interim.is_empty() {
-            let wrote = Pin::new(&mut self.socket).poll_write(context, &self.interim);
-            self.connection.wrote(&wrote);
-            match ready!(wrote)? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.interim.advance(n),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.settle()? {
-            return Poll::Pending; // whoever says what follows, reads on after it
-        }
-        if !self.ahead.is_empty() {
-            let n = self.ahead.len().min(into.remaining());
-            let now = self.ahead.slice(..n);
-            let passed = self.pass(&now)?;
-            into.put_slice(&self.ahead.split_to(passed));
-            self.connection.read_some();
-            return Poll::Ready(Ok(()));
-        }
-        let before = into.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(context, into);
-        let came = into.filled().get(before..).unwrap_or_default();
-        if !came.is_empty() {
-            self.connection.read_some();
-            let passed = self.pass(came)?;
-            if let Some(rest @ [_, ..]) = came.get(passed..) {
-                self.ahead = Bytes::copy_from_slice(rest);
-                into.set_filled(before + passed);
-            }
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_interim(context))?;
-        let wrote = Pin::new(&mut self.socket).poll_write(context, bytes);
-        self.connection.wrote(&wrote);
-        wrote
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_interim(context))?;
-        let wrote = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
-        self.connection.wrote(&wrote);
-        wrote
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    /// Whoever flushes has nothing left to write: here interim responses come in.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_interim(context))?;
-        self.interim = self.connection.interim.take().into();
-        ready!(self.poll_interim(context))?;
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -490,10 +373,10 @@ mod tests {
     fn a_head_is_timed_from_its_first_byte_however_often_more_comes() {
         let (clock, connection) = connection();
         assert_eq!(clock.after(59, &connection), None, "idle until the first byte");
-        connection.read_some();
+        connection.read_some(true);
         for _ in 0..10 {
             assert_eq!(clock.after(1, &connection), None);
-            connection.read_some();
+            connection.read_some(true);
         }
         assert_eq!(clock.after(1, &connection), Some(Overdue::Head));
     }
@@ -501,14 +384,14 @@ mod tests {
     #[test]
     fn frames_between_requests_of_http2_are_no_heads_and_no_activity() {
         let (clock, connection) = connection();
-        connection.read_some();
+        connection.read_some(true);
         assert_eq!(clock.after(5, &connection), None);
         connection.speaks_http2();
         let busy = connection.begin();
         drop(busy);
         for _ in 0..4 {
             assert_eq!(clock.after(15, &connection), None, "a window, a ping, an acknowledgement");
-            connection.read_some();
+            connection.read_some(true);
         }
         assert_eq!(clock.after(1, &connection), Some(Overdue::Idle));
     }
@@ -516,7 +399,7 @@ mod tests {
     #[test]
     fn idleness_begins_again_after_each_request() {
         let (clock, connection) = connection();
-        connection.read_some();
+        connection.read_some(true);
         let busy = connection.begin();
         assert_eq!(clock.after(80, &connection), None, "a request in flight is not idle");
         drop(busy);
@@ -528,10 +411,10 @@ mod tests {
     fn a_client_that_takes_nothing_is_cut_and_one_that_takes_something_is_not() {
         let (clock, connection) = connection();
         let _busy = connection.begin();
-        connection.wrote(&Poll::Pending);
+        connection.wrote(Poll::Pending);
         assert_eq!(clock.after(30, &connection), None);
-        connection.wrote(&Poll::Ready(Ok(100_000)));
-        connection.wrote(&Poll::Pending);
+        connection.wrote(Poll::Ready(Motion::of(100_000)));
+        connection.wrote(Poll::Pending);
         assert_eq!(clock.after(30, &connection), None);
         assert_eq!(clock.after(1, &connection), Some(Overdue::Send));
     }
@@ -539,21 +422,37 @@ mod tests {
     #[test]
     fn a_request_without_a_byte_in_either_direction_ends_some_day() {
         let (clock, connection) = connection();
-        connection.read_some();
+        connection.read_some(true);
         let _busy = connection.begin();
         assert_eq!(clock.after(90, &connection), None);
         assert_eq!(clock.after(1, &connection), Some(Overdue::Silence));
     }
 
     #[test]
+    fn what_is_about_the_connection_is_no_byte_of_a_request() {
+        let (clock, connection) = connection();
+        connection.speaks_http2();
+        connection.read_some(true);
+        let _busy = connection.begin();
+        for _ in 0..9 {
+            assert_eq!(clock.after(10, &connection), None);
+            connection.read_some(false); // pings and their answers
+            connection.wrote(Poll::Ready(Motion { moves: false, content: 0 }));
+        }
+        assert_eq!(clock.after(1, &connection), Some(Overdue::Silence));
+        connection.wrote(Poll::Ready(Motion { moves: true, content: 1 }));
+        assert_eq!(clock.after(90, &connection), None);
+    }
+
+    #[test]
     fn what_is_still_being_sent_after_its_request_is_not_idle() {
         let (clock, connection) = connection();
-        connection.read_some();
+        connection.read_some(true);
         drop(connection.begin());
         for _ in 0..10 {
-            connection.wrote(&Poll::Pending);
+            connection.wrote(Poll::Pending);
             assert_eq!(clock.after(20, &connection), None, "the rest of it drains");
-            connection.wrote(&Poll::Ready(Ok(100_000)));
+            connection.wrote(Poll::Ready(Motion::of(100_000)));
         }
         assert_eq!(clock.after(60, &connection), None);
         assert_eq!(clock.after(1, &connection), Some(Overdue::Idle));
@@ -565,12 +464,12 @@ mod tests {
         let busy = connection.begin();
         connection.speaks_http2();
         let _busy_again = connection.begin();
-        connection.read_some();
+        connection.read_some(true);
         assert_eq!(clock.after(60, &connection), None, "nobody waits for it");
-        connection.read_some();
+        connection.read_some(true);
         let waits = busy.withheld();
         assert_eq!(clock.after(30, &connection), None, "within the grace");
-        connection.read_some();
+        connection.read_some(true);
         connection.paced.pace.count(10_000);
         assert_eq!(clock.after(11, &connection), Some(Overdue::Rate));
         drop(waits);

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
+use crate::body_memory::BodyMemory;
 use crate::clock::SharedClock;
 use crate::collapse::Collapse;
 use crate::compress::Compressor;
@@ -56,6 +57,7 @@ pub(crate) struct Edge {
     /// Why answers were not stored lately.
     pub(crate) not_stored: NotStored,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) body_memory: BodyMemory,
     pub(crate) background: Arc<Semaphore>,
     pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) compressor: Compressor,

@@ -1,8 +1,9 @@
 //! One request at an edge, from accept to respond, and everything it meets on its way.
 //!
 //! The road, in the order in which [`serve`] goes it:
-//! - [`accept`] listeners, permits, drain · [`connection`] limits in time · [`framing`] where each
-//!   message ends · [`suspect`], [`unkeyed`], [`answer_head`] what could be taken for another
+//! - [`accept`] listeners, permits, drain · [`connection`] limits in time,
+//!   [`watched`] its bytes · [`framing`] where each
+//!   message ends, [`frames`] what of HTTP/2 moves a message · [`suspect`], [`unkeyed`], [`answer_head`] what could be taken for another
 //! - [`refuse`] what no site is asked about · [`route`] host to site, [`languages`] that it has ·
 //!   [`settle`] which of its [`site_rules`] match, and what follows · [`key`] what a response is
 //!   stored under
@@ -10,7 +11,8 @@
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] brings one in ·
 //!   [`ask`] which origin is asked and how often, [`resilience`] as its site wants it ·
 //!   [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
-//!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`hops`] on the way up
+//!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`body_memory`],
+//!   [`hops`] on the way up
 //! - [`ranged`] less than the whole, by its [`course`]: [`parts`] by themselves, [`slices`] and
 //!   [`slice_fetch`] · [`stored_body`] what is held of a response · [`reuse`] from the store
 //! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer, in the
@@ -40,6 +42,7 @@ mod answer_head;
 mod ask;
 mod asked;
 mod body;
+mod body_memory;
 pub mod clock;
 mod coder;
 mod collapse;
@@ -57,6 +60,7 @@ mod explain;
 mod fetch;
 mod flow;
 mod forms;
+mod frames;
 mod framing;
 mod hops;
 mod interim;
@@ -103,6 +107,7 @@ mod unkeyed;
 mod upkeep;
 mod upstream;
 mod waiter;
+mod watched;
 mod world;
 
 pub use crate::run::{Addresses, Bound, bind, run};

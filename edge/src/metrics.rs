@@ -203,6 +203,14 @@ impl Reader {
         )?;
         gauge(
             encoder,
+            "edge_request_bodies",
+            "Memory for request bodies that are held until they are whole. At accept.body_memory \
+             new ones go on as they come",
+            bytes,
+            self.0.body_memory.used(),
+        )?;
+        gauge(
+            encoder,
             "edge_fetches",
             "Collapsed fetches under way. A rise: the origin is slow",
             None,

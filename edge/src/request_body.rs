@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use meridian_edge_rules::trailers::remove_forbidden;
 use tokio_util::sync::CancellationToken;
 
+use crate::body_memory::{BodyMemory, Held};
 use crate::error::BodyError;
 use crate::pace::{Paced, Waits};
 
@@ -24,7 +25,7 @@ pub(crate) enum RequestBody {
     /// None.
     Empty,
     /// All of it, in memory: it can be sent again.
-    Whole(Bytes),
+    Whole(Bytes, Held),
     /// The client's, at most `left` more bytes of it.
     Client {
         /// The body.
@@ -64,22 +65,28 @@ impl RequestBody {
         Self::Client { body, left: limit, limit, paced, waits: None, under_way }
     }
 
-    /// The same body held in memory, so that it can be sent again, if it says beforehand that it is
-    /// no longer than `most` bytes; else as it was.
-    pub(crate) async fn gathered(self, most: u64) -> Result<Self, BodyError> {
-        if !matches!(self, Self::Client { .. })
-            || self.size_hint().upper().is_none_or(|length| length > most)
-        {
+    /// The same body held in memory, so that nobody upstream waits for its client and so that it can
+    /// be sent again, if it says beforehand that it is no longer than `most` bytes and there is
+    /// room; else as it was.
+    pub(crate) async fn gathered(self, most: u64, memory: &BodyMemory) -> Result<Self, BodyError> {
+        if !self.is_of_client() {
             return Ok(self);
         }
-        Ok(Self::Whole(self.collect().await?.to_bytes()))
+        let length = self.size_hint().upper().filter(|length| *length <= most);
+        let Some(held) = length.and_then(|length| memory.take(length)) else { return Ok(self) };
+        Ok(Self::Whole(self.collect().await?.to_bytes(), held))
+    }
+
+    /// Whether it goes on as its client sends it.
+    pub(crate) fn is_of_client(&self) -> bool {
+        matches!(self, Self::Client { .. })
     }
 
     /// The same body once more; `None`: it is gone as it is sent.
     pub(crate) fn again(&self) -> Option<Self> {
         match self {
             Self::Empty => Some(Self::Empty),
-            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Whole(bytes, held) => Some(Self::Whole(bytes.clone(), held.clone())),
             Self::Client { .. } => None,
         }
     }
@@ -101,7 +108,7 @@ impl RequestBody {
     /// Cancelled when all of it is sent, or as much as ever will be. `None`: nothing is to be sent.
     pub(crate) fn sent(&self) -> Option<CancellationToken> {
         match self {
-            Self::Empty | Self::Whole(_) => None,
+            Self::Empty | Self::Whole(..) => None,
             Self::Client { under_way, .. } => Some(under_way.0.clone()),
         }
     }
@@ -118,7 +125,7 @@ impl Body for RequestBody {
         let this = self.get_mut();
         let (body, left, limit, paced, waits) = match this {
             Self::Empty => return Poll::Ready(None),
-            Self::Whole(bytes) => {
+            Self::Whole(bytes, _) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
@@ -160,7 +167,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Whole(bytes, _) => bytes.is_empty(),
             Self::Client { body, .. } => body.is_end_stream(),
         }
     }
@@ -168,7 +175,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Whole(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client { body, .. } => body.size_hint(),
         }
     }

@@ -21,6 +21,7 @@ use tracing::info;
 
 use crate::accept::{Listener, listen};
 use crate::admin::Admin;
+use crate::body_memory::BodyMemory;
 use crate::clock::{SharedClock, SystemClock};
 use crate::collapse::Collapse;
 use crate::compress::{Compressor, step_back};
@@ -173,6 +174,7 @@ fn build(
         epochs,
         not_stored: NotStored::default(),
         in_flight: InFlight::new(config.cache.in_flight.get()),
+        body_memory: BodyMemory::new(config.accept.body_memory.get()),
         background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
         tunnels: Tunnels::new(
             config.accept.max_tunnels.get(),

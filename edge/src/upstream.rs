@@ -44,7 +44,7 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::error::{FetchError, RunError};
-use crate::upstream::bulkhead::Bulkhead;
+use crate::upstream::bulkhead::{Bulkhead, Size};
 use crate::upstream::guard::Guard;
 use crate::upstream::pool::Pools;
 
@@ -63,7 +63,7 @@ pub(crate) struct Upstream {
     /// Tells it how long it may take to answer.
     pub(crate) deadline_field: Option<HeaderName>,
     pub(crate) pools: Pools,
-    /// The longest request body that is held so that it can be sent again.
+    /// The longest request body that is held before it goes on.
     pub(crate) retry_buffer: u64,
     pub(crate) counters: Counters,
     pub(crate) clock: SharedClock,
@@ -133,11 +133,12 @@ impl Upstream {
                 between_bytes: config.between_bytes_timeout.get(),
                 total: config.total_timeout.get(),
             },
-            bulkhead: Bulkhead::new(
-                config.max_requests.get(),
-                config.max_queue.get(),
-                config.client_reserve.get(),
-            ),
+            bulkhead: Bulkhead::new(Size {
+                max_requests: config.max_requests.get(),
+                max_queue: config.max_queue.get(),
+                reserve: config.client_reserve.get(),
+                uploads: config.upload_share.get(),
+            }),
             guard: Guard::new(config, clock.now().mono),
             checks: config.health.clone(),
             deadline_field: config

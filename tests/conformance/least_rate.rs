@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use meridian_config::edge::resilience::FirstByte;
 use meridian_config::units::{ByteSize, HumanDuration};
 use meridian_tests::client::{Client, get};
 use meridian_tests::cluster::address;
@@ -79,6 +80,55 @@ async fn who_takes_nothing_of_a_response_is_cut_and_who_waits_for_the_origin_is_
     }
     assert_eq!(edge.metric(CUT).await, 2.0, "who waited longer than both was not cut");
     assert_eq!(edge.get("/large").await.body.len(), LARGE, "nor is who takes what comes");
+}
+
+/// Pings until the connection is ended.
+async fn pinging_until_the_end(client: &mut RawH2, id: u32) {
+    let mut beat = tokio::time::interval(Duration::from_millis(5));
+    eventually("it is cut", PATIENCE, async || {
+        beat.tick().await;
+        client.ping().await;
+        let early = tokio::time::timeout(Duration::from_millis(1), client.outcome(id)).await;
+        early.is_ok_and(|outcome| outcome == Outcome::Ended).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pings_are_no_sign_that_a_client_takes_what_it_asked_for() {
+    let origin = ScriptedOrigin::start().await;
+    origin.script("/large", ok(vec![b'x'; LARGE]).header("cache-control", "no-store"));
+    origin.script("/kept", ok("kept").header("cache-control", "max-age=600"));
+    let edge = edge(&origin, ByteSize::kib(1)).await;
+    // Each is answered: some 3 KiB in a second, all of them about the connection.
+    let mut held = RawH2::connect(edge.url(), &NO_WINDOW).await;
+    held.open(1, &fields(b"GET", b"/large"), true).await;
+    pinging_until_the_end(&mut held, 1).await;
+    cut(&edge, 1.0).await;
+
+    // Also where any rate will do, and for what is stored, which holds nothing but a connection.
+    let edge = EdgeProcess::start(&origin, |edge| {
+        edge.accept.least_rate = ByteSize::bytes(0);
+        edge.accept.send_timeout = HumanDuration::millis(200);
+        let origin = &mut edge.origin[0];
+        origin.connect_timeout = HumanDuration::millis(200);
+        origin.first_byte_timeout = FirstByte::Fixed(HumanDuration::millis(200));
+        origin.between_bytes_timeout = HumanDuration::millis(200);
+        origin.total_timeout = HumanDuration::millis(200);
+    })
+    .await;
+    assert_eq!(edge.get("/kept").await.text(), "kept");
+    for path in [b"/large".as_slice(), b"/kept"] {
+        let mut held = RawH2::connect(edge.url(), &NO_WINDOW).await;
+        held.open(1, &fields(b"GET", path), true).await;
+        pinging_until_the_end(&mut held, 1).await;
+    }
+    let silent = "edge_connections_overdue_total{limit=\"silence\"}";
+    assert_eq!(edge.metric(silent).await, 2.0);
+    eventually("nothing is held any more", PATIENCE, async || {
+        (edge.metric("edge_upstream_in_flight").await == 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@
 //!   of a [`file`](mod@file) at the origin
 //! - [`site_rules`] what a site does otherwise for some requests
 //! - [`explaining`] what `explain` says of the next request
-//! - [`limits`] what one client may cost
+//! - [`limits`], [`least_rate`], [`uploading`] what one client may cost
 //! - [`resilience`] an origin that is slow, failing, flapping or gone
 //!
 //! Tables of [`rows`], in both profiles where these agree:
@@ -48,6 +48,7 @@ mod storing;
 mod switches;
 mod tunnel;
 mod updating;
+mod uploading;
 mod validating;
 
 mod ageing;

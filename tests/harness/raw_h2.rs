@@ -19,6 +19,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -79,6 +80,11 @@ impl RawH2 {
     /// Sends data on a stream.
     pub async fn data(&mut self, id: u32, bytes: &[u8], ends: bool) {
         self.frame(DATA, if ends { END_STREAM } else { 0 }, id, bytes).await;
+    }
+
+    /// Asks whether the other end is still there (RFC 9113 §6.7).
+    pub async fn ping(&mut self) {
+        self.frame(PING, 0, 0, &[0; 8]).await;
     }
 
     /// Waits for what becomes of a stream.

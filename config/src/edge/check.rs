@@ -173,6 +173,8 @@ impl Accept {
         let (least, most) = (ByteSize::bytes(0), ByteSize::mib(1));
         within(&key("least_rate"), self.least_rate, least, most, found);
         time_limit(&key("rate_grace"), self.rate_grace, HumanDuration::secs(3_600), found);
+        let most = ByteSize::gib(1_024);
+        within(&key("body_memory"), self.body_memory, ByteSize::bytes(0), most, found);
         within(&key("max_tunnels"), self.max_tunnels, one, count(1_000_000), found);
         let day = HumanDuration::secs(86_400);
         time_limit(&key("tunnel_idle_timeout"), self.tunnel_idle_timeout, day, found);
