@@ -559,11 +559,14 @@ impl Epochs {
         }
         // Only now: who checks meanwhile finds the selector or what contains it.
         let mut table = shard.write().unwrap_or_else(PoisonError::into_inner);
+        let mut folded = 0;
         for (hash, entry) in &oldest {
-            table.remove(hash);
-            self.lengths.remove(writer, entry.length);
+            // Raising what contains it may have folded this very shard: once is enough.
+            if table.remove(hash).is_some() {
+                self.lengths.remove(writer, entry.length);
+                folded += 1;
+            }
         }
-        let folded = oldest.len() as u64;
         self.folded.fetch_add(folded, Ordering::Relaxed);
         self.selectors.fetch_sub(folded, Ordering::Relaxed);
     }

@@ -313,6 +313,21 @@ proptest! {
     }
 }
 
+/// What raising a site into a full shard folds is folded once: the length of the prefixes that stay is
+/// known still.
+#[test]
+fn folding_within_folding_forgets_no_length() {
+    let prefix = |path: &str| Event::Purge(vec![Owned::Prefix(None, path.into())], false);
+    let events = vec![
+        Event::Purge(vec![Owned::Url("a".into(), "/".into())], false),
+        prefix("/x"),
+        Event::Begin,
+        Event::Store(0, "a".into(), "//".into(), Vec::new()),
+        prefix("//"),
+    ];
+    play(Limits { selectors: 2, shards: 1 }, events, |found, want| found == want);
+}
+
 /// When a fetch gets its stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stamped {
