@@ -30,6 +30,7 @@ use crate::staleness::Staleness;
 use crate::store::Store;
 use crate::tunnel::Tunnels;
 use crate::upstream::Upstream;
+use crate::usage::Runtimes;
 
 /// Background revalidations at once; one more waits for the next request instead.
 pub(crate) const MAX_BACKGROUND: usize = 64;
@@ -73,6 +74,8 @@ pub(crate) struct Edge {
     pub(crate) access_log: bool,
     /// One per core.
     pub(crate) loads: Vec<Arc<Load>>,
+    /// One per core, once it runs.
+    pub(crate) runtimes: Arc<Runtimes>,
 }
 
 impl Edge {

@@ -28,7 +28,7 @@
 //!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
 //! control plane · [`sites`] which sites there are, at run time · [`admin`], [`explain`],
-//! [`tokens`] for changes · [`not_stored`], [`unfit`], [`access`], [`metrics`], [`counters`],
+//! [`tokens`] for changes · [`not_stored`], [`unfit`], [`access`], [`metrics`], [`counters`], [`usage`],
 //! [`outcome`] what it tells · [`clock`] the only clock ·
 //! [`error`].
 //!
@@ -106,6 +106,7 @@ mod unfit;
 mod unkeyed;
 mod upkeep;
 mod upstream;
+mod usage;
 mod waiter;
 mod watched;
 mod world;

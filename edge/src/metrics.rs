@@ -21,10 +21,12 @@ use crate::outcome::Outcome;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::{Phase, Reason};
 use crate::upstream::guard::Guard;
+use crate::usage;
 
 /// A registry that reads `edge` whenever it is encoded.
 pub(crate) fn registry(edge: Arc<Edge>) -> Registry {
     let mut registry = Registry::default();
+    registry.register_collector(Box::new(usage::Reader(Arc::clone(&edge.runtimes))));
     registry.register_collector(Box::new(Reader(edge)));
     registry
 }

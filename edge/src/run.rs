@@ -12,6 +12,7 @@ use meridian_config::edge::{Edge as EdgeConfig, Follow};
 use meridian_config::shared::Location;
 use meridian_control_wire::Registration;
 use meridian_control_wire::base_url::BaseUrl;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -188,6 +189,7 @@ fn build(
         began,
         follows: config.control.is_some(),
         access_log: config.log.access,
+        runtimes: Arc::default(),
         loads: (0..cores).map(|_| Arc::default()).collect(),
     }))
 }
@@ -379,11 +381,12 @@ fn start(
     socket: Taken,
     drain: Drain,
 ) -> Result<oneshot::Receiver<io::Result<()>>, RunError> {
-    let tasks = listener.handler.0.tasks.clone();
+    let core = Arc::clone(&listener.handler.0);
     let work = async move {
+        core.edge.runtimes.add(&Handle::current());
         let Drain { stop, here, all } = drain;
         listener.run(socket, stop).await?;
-        tasks.close();
+        core.tasks.close();
         // Fetches are shared: one that began here may have readers on a core that still drains.
         drop(here);
         all.wait().await;

@@ -15,6 +15,8 @@
 mod backoff;
 pub(crate) mod breaker;
 #[cfg(test)]
+mod breaker_flaps;
+#[cfg(test)]
 mod breaker_laws;
 mod budget;
 pub(crate) mod bulkhead;

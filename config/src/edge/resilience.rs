@@ -176,7 +176,7 @@ pub struct Breaker {
     pub slow_share: Ratio,
     /// How long it stays open at first.
     pub cool_down: HumanDuration,
-    /// It doubles up to this.
+    /// It doubles each time up to this; closing takes half of the doublings back, the ramp all.
     pub cool_down_max: HumanDuration,
     /// Then so many calls may try, and all must succeed.
     pub probes: NonZeroU32,

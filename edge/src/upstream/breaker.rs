@@ -3,9 +3,11 @@
 //!
 //! Closed, it counts calls over a sliding window and opens when too large a share of them failed or
 //! was slow, or when too many failed in a row. Open, it refuses all until it has cooled down; each
-//! time it opens again before it has recovered for good the cool-down doubles. Half-open, it lets a
-//! few probes through: all must succeed for it to close, one failure opens it. Closed again, it
-//! admits a growing share, so that an origin that is just back is not run over.
+//! time it opens the next cool-down doubles. Half-open, it lets a few probes through: all must
+//! succeed for it to close, one failure opens it. Closed again, it admits a growing share, so that an
+//! origin that is just back is not run over. Probes that succeed take half of the doublings back, and
+//! the end of that ramp the rest: an origin that comes and goes is asked in most of the spans in which
+//! it is there, and yet ever less often while it is not.
 //!
 //! # Invariants
 //! - Half-open, no more than [`Settings::probes`] are ever out at once, also when none reports.
@@ -145,8 +147,9 @@ pub(crate) struct Breaker {
     forced: Forced,
     /// Grows with each change of state.
     generation: u64,
-    /// How often it has opened since it last was closed for good.
-    openings: u32,
+    /// How often the next cool-down is doubled. No more than the longest cool-down takes: what was
+    /// gone for long is no worse for it.
+    doublings: u32,
     /// Probes so far.
     probes: u64,
 }
@@ -215,7 +218,7 @@ impl Forced {
 impl Breaker {
     pub(crate) fn new(settings: Settings, now: Instant) -> Self {
         let state = closed(&settings, None, now);
-        Self { settings, state, forced: Forced::Auto, generation: 0, openings: 0, probes: 0 }
+        Self { settings, state, forced: Forced::Auto, generation: 0, doublings: 0, probes: 0 }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -251,7 +254,7 @@ impl Breaker {
                     return None;
                 }
                 *ramp_since = None;
-                self.openings = 0;
+                self.doublings = 0;
                 Reason::RampedUp
             }
             State::Open { until } => {
@@ -343,6 +346,7 @@ impl Breaker {
                         if *succeeded < self.settings.probes {
                             return None;
                         }
+                        self.doublings /= 2;
                         self.enter(closed(&self.settings, Some(now), now));
                         Reason::ProbesSucceeded
                     }
@@ -372,7 +376,7 @@ impl Breaker {
             Forced::Auto | Forced::Closed => closed(&self.settings, None, now),
         };
         self.enter(state);
-        self.openings = 0;
+        self.doublings = 0;
         self.forced = forced;
         Some(Change { from, to: self.phase(), reason: Reason::Operator })
     }
@@ -383,10 +387,10 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Instant, chance: f64) {
-        let doubled = self.settings.cool_down.saturating_mul(1 << self.openings.min(20));
+        let doubled = self.settings.cool_down.saturating_mul(1 << self.doublings.min(20));
         let whole = doubled.min(self.settings.cool_down_max);
         let cool_down = whole.mul_f64(1.0 - JITTER * chance.clamp(0.0, 1.0));
-        self.openings = self.openings.saturating_add(1);
+        self.doublings += u32::from(doubled < self.settings.cool_down_max);
         self.enter(State::Open { until: now + cool_down });
     }
 }
