@@ -124,18 +124,10 @@ impl Orders {
         let key = key(&head.headers)?;
         let body = whole(body, self.limits.body_size, self.limits.head_timeout).await?;
         let order = order_in(&body)?;
-        let turn = match &key {
-            Some(key) => Some(self.turn(key).await?),
-            None => None,
-        };
-        sleep(self.config.work.get()).await;
-        let now_ms = now_ms();
         let expiry = u64::try_from(self.config.key_expiry.get().as_millis()).unwrap_or(u64::MAX);
         let fingerprint = hex(&Sha256::digest(&body));
-        let key_ends_ms = now_ms.saturating_add(expiry);
-        let wish = Wish { key, fingerprint, order, now_ms, key_ends_ms };
-        let placed = self.with_book(move |book| book.place(wish)).await?;
-        drop(turn);
+        let wish = Wish { key, fingerprint, order, now_ms: now_ms(), key_lasts_ms: expiry };
+        let placed = self.place(wish).await?;
         let (order, kind) = match placed {
             Placed::Now(order) => (order, Ordered::Placed),
             Placed::Before(order) => (order, Ordered::Replayed),
@@ -161,6 +153,31 @@ impl Orders {
             fields.insert("idempotency-replayed", HeaderValue::from_static("true"));
         }
         Ok(response)
+    }
+
+    /// Does the work, unless it was done before; where there is a key, in turn.
+    async fn place(&self, wish: Wish) -> Result<Placed, Problem> {
+        let Some(key) = wish.key.clone() else { return self.work(wish).await };
+        let (wish, before) = self.recorded(wish).await?;
+        if let Some(before) = before {
+            return Ok(before);
+        }
+        let _turn = self.turn(&key).await?;
+        match self.recorded(wish).await? {
+            (_, Some(before)) => Ok(before), // by whoever had the turn
+            (wish, None) => self.work(wish).await,
+        }
+    }
+
+    async fn recorded(&self, wish: Wish) -> Result<(Wish, Option<Placed>), Problem> {
+        let wish = wish.at(now_ms());
+        self.with_book(move |book| book.recorded(&wish).map(|before| (wish, before))).await
+    }
+
+    async fn work(&self, wish: Wish) -> Result<Placed, Problem> {
+        sleep(self.config.work.get()).await;
+        let wish = wish.at(now_ms());
+        self.with_book(move |book| book.place(wish)).await
     }
 
     /// The turn of `key`, at once or after who has it, as configured.

@@ -44,8 +44,20 @@ pub(crate) struct Wish {
     pub(crate) order: Value,
     /// Milliseconds since 1970.
     pub(crate) now_ms: u64,
-    /// When the record of the key ends.
-    pub(crate) key_ends_ms: u64,
+    /// For how long the key stands for it, in milliseconds.
+    pub(crate) key_lasts_ms: u64,
+}
+
+impl Wish {
+    /// The same at another time.
+    pub(crate) fn at(self, now_ms: u64) -> Self {
+        Self { now_ms, ..self }
+    }
+
+    /// When the record of its key ends.
+    const fn key_ends_ms(&self) -> u64 {
+        self.now_ms.saturating_add(self.key_lasts_ms)
+    }
 }
 
 /// An order in the book.
@@ -140,23 +152,18 @@ impl Book {
         Ok(placed)
     }
 
+    /// What is recorded for the key of `wish`, if anything is: nothing is done for it.
+    pub(crate) fn recorded(&self, wish: &Wish) -> Result<Option<Placed>, BookError> {
+        let transaction = self.database.begin_read()?;
+        before(&transaction.open_table(KEYS)?, &transaction.open_table(ORDERS)?, wish)
+    }
+
     fn place_in(&self, into: &WriteTransaction, wish: Wish) -> Result<Placed, BookError> {
         let mut orders = into.open_table(ORDERS)?;
         let mut keys = into.open_table(KEYS)?;
         let mut ends = into.open_table(ENDS)?;
-        if let Some(key) = &wish.key {
-            let found = keys.get(key.as_str())?;
-            let record = found.map(|row| serde_json::from_slice::<Record>(row.value()));
-            if let Some(record) = record.transpose()?
-                && record.ends_ms > wish.now_ms
-            {
-                if record.fingerprint != wish.fingerprint {
-                    return Ok(Placed::Mismatch);
-                }
-                if let Some(row) = orders.get(record.number)? {
-                    return Ok(Placed::Before(serde_json::from_slice(row.value())?));
-                }
-            }
+        if let Some(placed) = before(&keys, &orders, &wish)? {
+            return Ok(placed);
         }
         let over: Vec<(u64, String)> = ends
             .range(..(wish.now_ms.saturating_add(1), ""))?
@@ -174,11 +181,12 @@ impl Book {
             return Ok(Placed::Full("orders.max_keys"));
         }
         let number = orders.last()?.map_or(0, |(number, _)| number.value()).saturating_add(1);
-        let key_ends_ms = wish.key.as_ref().map(|_| wish.key_ends_ms);
+        let ends_ms = wish.key_ends_ms();
+        let key_ends_ms = wish.key.as_ref().map(|_| ends_ms);
         let order = Order { number, order: wish.order, at_ms: wish.now_ms, key_ends_ms };
         orders.insert(number, serde_json::to_vec(&order)?.as_slice())?;
         if let Some(key) = wish.key {
-            let (fingerprint, ends_ms) = (wish.fingerprint, wish.key_ends_ms);
+            let fingerprint = wish.fingerprint;
             // One that ended and was not taken away yet has an end of its own.
             if let Some(row) = keys.get(key.as_str())? {
                 let old: Record = serde_json::from_slice(row.value())?;
@@ -210,6 +218,26 @@ impl Book {
     }
 }
 
+/// What came of an earlier request with the key of `wish`.
+fn before(
+    keys: &impl ReadableTable<&'static str, &'static [u8]>,
+    orders: &impl ReadableTable<u64, &'static [u8]>,
+    wish: &Wish,
+) -> Result<Option<Placed>, BookError> {
+    let Some(key) = &wish.key else { return Ok(None) };
+    let Some(row) = keys.get(key.as_str())? else { return Ok(None) };
+    let record: Record = serde_json::from_slice(row.value())?;
+    if record.ends_ms <= wish.now_ms {
+        return Ok(None);
+    }
+    if record.fingerprint != wish.fingerprint {
+        return Ok(Some(Placed::Mismatch));
+    }
+    let order = orders.get(record.number)?;
+    let order = order.map(|row| serde_json::from_slice(row.value())).transpose()?;
+    Ok(order.map(Placed::Before))
+}
+
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
@@ -222,7 +250,7 @@ mod tests {
             fingerprint: order.to_owned(),
             order: order.parse().unwrap(),
             now_ms,
-            key_ends_ms: now_ms + 100,
+            key_lasts_ms: 100,
         }
     }
 
@@ -252,6 +280,9 @@ mod tests {
             ("d", "2", 500, "full orders.max_orders"),
         ];
         for (key, order, now, want) in rows {
+            let recorded = book.recorded(&wish(key, order, now)).unwrap().map(told);
+            let is_repeat = want.starts_with("before") || want == "mismatch";
+            assert_eq!(recorded.as_deref(), is_repeat.then_some(want), "{key} {order}");
             assert_eq!(told(book.place(wish(key, order, now)).unwrap()), want, "{key} {order}");
         }
         drop(book);
