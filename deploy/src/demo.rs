@@ -2,12 +2,13 @@
 //!
 //! In reading order: [`stage`] the cluster · [`pulse`] what its edges say of themselves ·
 //! [`scene`] clients and who watches them · [`story`] what is told · [`outage`], [`slow_origin`],
-//! [`retry_storm`], [`herd`], [`lost_reply`] one demo each · [`page`] the report.
+//! [`flapping`], [`retry_storm`], [`herd`], [`lost_reply`] one demo each · [`page`] the report.
 //!
 //! # Invariants
 //! - However a demo ends, by a failed claim, an error or a signal, its cluster is gone, and one
 //!   that ran before is left with whole links and without faults.
 
+mod flapping;
 mod herd;
 mod lost_reply;
 mod outage;
@@ -76,6 +77,7 @@ async fn act(
     match name {
         DemoName::Outage => outage::play(running, story).await,
         DemoName::SlowOrigin => slow_origin::play(running, story).await,
+        DemoName::Flapping => flapping::play(running, story).await,
         DemoName::RetryStorm => retry_storm::play(running, story).await,
         DemoName::Herd => herd::play(running, story).await,
         DemoName::LostReply => lost_reply::play(running, story).await,
@@ -91,6 +93,7 @@ fn is_offered(name: DemoName) -> bool {
     match name {
         DemoName::Outage
         | DemoName::SlowOrigin
+        | DemoName::Flapping
         | DemoName::RetryStorm
         | DemoName::Herd
         | DemoName::LostReply => true,

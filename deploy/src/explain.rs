@@ -147,6 +147,17 @@ struct Origin {
     address: String,
     in_flight: u32,
     waiting: u32,
+    breaker: Breaker,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Breaker {
+    state: String,
+    /// `auto`, or what an operator wants.
+    set: String,
+    /// Whether the site obeys it.
+    enabled: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -196,13 +207,27 @@ fn text(answer: &Value) -> String {
     }
     for origin in &told.origins {
         lines.push(format!(
-            "  origin  {} at {}: {} in flight, {} waiting",
-            origin.name, origin.address, origin.in_flight, origin.waiting
+            "  origin  {} at {}: {} in flight, {} waiting{}",
+            origin.name,
+            origin.address,
+            origin.in_flight,
+            origin.waiting,
+            breaker(&origin.breaker)
         ));
     }
     lines.extend(told.purges.as_ref().map(|purges| format!("  purges  {}", applied(purges))));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What the breaker of an origin does, where it does anything.
+fn breaker(breaker: &Breaker) -> String {
+    match (breaker.state.as_str(), breaker.set.as_str(), breaker.enabled) {
+        ("" | "closed", "auto" | "", _) => String::new(),
+        (state, "auto" | "", true) => format!(", its breaker is {state}"),
+        (state, "auto" | "", false) => format!(", its breaker is {state}, which this site ignores"),
+        (state, _, _) => format!(", its breaker is held {state}"),
+    }
 }
 
 /// RFC 9111 §4.2.3, step by step.

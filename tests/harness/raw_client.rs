@@ -72,6 +72,17 @@ impl RawClient {
         drop(self.stream.shutdown().await);
     }
 
+    /// Waits until the head of an answer is there, which [`Self::next`] then reads.
+    pub async fn begun(&mut self) {
+        let begun = async {
+            while !self.received.windows(4).any(|four| four == b"\r\n\r\n") {
+                let read = self.stream.read_buf(&mut self.received).await;
+                assert!(matches!(read, Ok(1..)), "the connection ended before a head");
+            }
+        };
+        timeout(PATIENCE, begun).await.expect("the head of an answer");
+    }
+
     /// The next answer, to a request that may have a body in its answer, or the end.
     pub async fn next(&mut self) -> Next {
         self.next_to("GET").await

@@ -74,6 +74,17 @@ async fn a_slow_origin_holds_nobody_else_up() {
 }
 
 #[tokio::test]
+async fn an_origin_that_flaps_does_not_take_its_breaker_along() {
+    let document = holds("flapping").await;
+    for claim in
+        ["errors on stored paths", "errors on other paths", "gone: requests that the origin"]
+    {
+        let ok = claims(&document, "ok");
+        assert!(ok.iter().any(|said| said.contains(claim)), "{claim}: {ok:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_retry_storm_is_one_only_without_a_budget() {
     holds("retry-storm").await;
 }
@@ -187,7 +198,9 @@ fn folder(up: u32) -> std::path::PathBuf {
 async fn demos_are_listed_and_what_is_not_offered_says_so() {
     let list = Process::run(&["demo"]).await;
     assert_eq!(list.status.code(), Some(0), "{list:?}");
-    for name in ["outage", "slow-origin", "retry-storm", "herd", "lost-reply", "release"] {
+    for name in
+        ["outage", "slow-origin", "flapping", "retry-storm", "herd", "lost-reply", "release"]
+    {
         assert!(list.stdout.lines().any(|line| line.starts_with(name)), "{name}: {list:?}");
     }
     for name in ["stale-purge", "partition-cp", "partition-ap", "release", "cold-region"] {

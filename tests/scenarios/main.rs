@@ -8,12 +8,15 @@
 )]
 
 mod bad_input;
+mod breakers;
+mod broken_bodies;
 mod control_input;
 mod demos;
 mod front_door;
 mod herd;
 mod links;
 mod load;
+mod lost_replies;
 mod purge_delivery;
 mod purging;
 mod recovery;

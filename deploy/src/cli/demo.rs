@@ -42,6 +42,8 @@ pub(crate) enum DemoName {
     Outage,
     /// The origin takes 30 s for everything: nobody else waits
     SlowOrigin,
+    /// The origin comes and goes every few seconds: its breaker does not go along
+    Flapping,
     /// Everything fails: attempts per miss without retry budget and breaker, and with
     RetryStorm,
     /// Hundreds ask for one cold object: one request for each edge goes to the origin
@@ -66,6 +68,7 @@ impl DemoName {
         match self {
             Self::Outage => "outage",
             Self::SlowOrigin => "slow-origin",
+            Self::Flapping => "flapping",
             Self::RetryStorm => "retry-storm",
             Self::Herd => "herd",
             Self::LostReply => "lost-reply",

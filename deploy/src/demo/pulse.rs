@@ -1,9 +1,8 @@
-//! What the edges say of themselves at one moment, added up: their metrics and their memory.
+//! What the edges say of themselves at one moment, added up: what their metrics say.
 //!
 //! # Invariants
 //! - An edge that does not answer counts as nothing, and the moment says how many did.
 
-use std::fs;
 use std::ops::AddAssign;
 
 /// The sum over the edges that answered.
@@ -21,11 +20,20 @@ pub(crate) struct Pulse {
     pub(crate) denied: u64,
     /// Requests let through half-open breakers.
     pub(crate) probes: u64,
+    /// Transitions of breakers.
+    pub(crate) changes: u64,
+    /// Those that were no probe's doing: from letting requests through to open.
+    pub(crate) trips: u64,
     /// Requests that open breakers kept from the origin.
     pub(crate) refused: u64,
     pub(crate) in_flight: u64,
     pub(crate) queue: u64,
     pub(crate) connections: u64,
+    /// Requests of clients whose answer is not sent to its end.
+    pub(crate) clients: u64,
+    pub(crate) tasks: u64,
+    /// Open files of their processes.
+    pub(crate) files: u64,
     /// Edges whose breaker is closed, ramping up, half-open, open.
     pub(crate) breakers: [u64; 4],
     /// Resident memory of their processes.
@@ -34,6 +42,9 @@ pub(crate) struct Pulse {
 
 /// The states of a breaker, the best first.
 const STATES: [&str; 4] = ["closed", "ramping-up", "half-open", "open"];
+
+/// Why a breaker opens that let requests through.
+const TRIPS: [&str; 3] = ["consecutive-failures", "failure-share", "slow-share"];
 
 impl Pulse {
     /// Reads the metrics of one edge (OpenMetrics text).
@@ -48,10 +59,21 @@ impl Pulse {
                 "edge_upstream_retries_total" => pulse.retries += value,
                 "edge_upstream_retries_denied_total" => pulse.denied += value,
                 "edge_breaker_probes_total" => pulse.probes += value,
+                "edge_breaker_changes_total" => {
+                    let is = |reason: &&str| series.contains(&format!("reason=\"{reason}\""));
+                    pulse.changes += value;
+                    pulse.trips += if TRIPS.iter().any(is) { value } else { 0 };
+                }
                 "edge_breaker_refusals_total" => pulse.refused += value,
                 "edge_upstream_in_flight" => pulse.in_flight += value,
                 "edge_upstream_queue" => pulse.queue += value,
                 "edge_connections" => pulse.connections += value,
+                "edge_requests_in_flight" => pulse.clients += value,
+                "edge_tasks" => pulse.tasks += value,
+                "process_open_fds" => pulse.files += value,
+                "process_resident_memory_bytes" => {
+                    *pulse.memory_mib.get_or_insert_default() += value >> 20;
+                }
                 "edge_breaker_state" => {
                     let is = |state: &str| series.contains(&format!("state=\"{state}\""));
                     let counts = STATES.iter().zip(&mut pulse.breakers);
@@ -93,9 +115,14 @@ impl AddAssign for Pulse {
         self.denied += other.denied;
         self.probes += other.probes;
         self.refused += other.refused;
+        self.changes += other.changes;
+        self.trips += other.trips;
         self.in_flight += other.in_flight;
         self.queue += other.queue;
         self.connections += other.connections;
+        self.clients += other.clients;
+        self.tasks += other.tasks;
+        self.files += other.files;
         for (mine, others) in self.breakers.iter_mut().zip(other.breakers) {
             *mine += others;
         }
@@ -104,14 +131,6 @@ impl AddAssign for Pulse {
             (one, another) => one.or(another),
         };
     }
-}
-
-/// The resident memory of a process, where the system tells it as Linux does.
-pub(crate) fn memory_mib(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib / 1_024)
 }
 
 #[cfg(test)]
@@ -124,7 +143,10 @@ mod tests {
             format!(
                 "# TYPE edge_connections gauge\nedge_connections 3\n\
                  edge_upstream_requests_total{{upstream=\"o\"}} 7\n\
+                 edge_tasks 4\nprocess_resident_memory_bytes 2097152\n\
                  edge_upstream_asked_total{{upstream=\"o\"}} 5\n\
+                 edge_breaker_changes_total{{upstream=\"o\",reason=\"slow-share\"}} 1\n\
+                 edge_breaker_changes_total{{upstream=\"o\",reason=\"cooled-down\"}} 2\n\
                  edge_breaker_state{{upstream=\"o\",state=\"open\"}} {open}\n\
                  edge_breaker_state{{upstream=\"o\",state=\"half-open\"}} 0\n\
                  edge_breaker_state{{upstream=\"o\",state=\"closed\"}} {closed}\nnonsense\n"
@@ -136,6 +158,8 @@ mod tests {
         both += Pulse::read(&state(0, 1));
         assert!(!both.all_broken() && !both.all_closed(), "one of each: {both:?}");
         assert_eq!((both.edges, both.attempts, both.asked, both.connections), (2, 14, 10, 6));
+        assert_eq!((both.changes, both.trips), (6, 2));
+        assert_eq!((both.tasks, both.memory_mib), (8, Some(4)));
         assert!(Pulse::read(&state(0, 1)).all_closed());
         assert_eq!(Pulse::read("").breaker(), "none", "an edge without an origin");
     }

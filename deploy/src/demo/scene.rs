@@ -1,10 +1,13 @@
 //! Clients that ask all the while, and whoever watches them and the edges, second by second.
 //!
 //! # Invariants
+//! - Its clients have a thread and a runtime of their own: who watches, or lets others come besides,
+//!   does not make them late. The machine does, which they share with the cluster.
 //! - Each request of a phase is in exactly one [`Phase`], the one in which it came to its end.
 //! - Whoever drops a scene ends its clients.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -13,14 +16,15 @@ use meridian_tests_load::catalogue::list_origin;
 use meridian_tests_load::error::LoadError;
 use meridian_tests_load::options::Listed;
 use meridian_tests_load::seen::{Board, Seen};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::demo::pulse::Pulse;
 use crate::demo::stage::Stage;
 use crate::demo::story::{Second, Story, milliseconds};
 use crate::error::CommandError;
+use crate::run::runtime;
 
 /// Bodies above this are no small page: they would measure the machine.
 const LARGEST: u64 = 64 << 10;
@@ -74,7 +78,9 @@ pub(crate) struct Scene<'a> {
     pub(crate) stage: &'a Stage,
     board: Arc<Board>,
     stop: CancellationToken,
-    clients: JoinSet<Result<(), LoadError>>,
+    clients: oneshot::Receiver<Result<(), LoadError>>,
+    /// Ends them at once.
+    _guard: DropGuard,
     last: Pulse,
     next: Instant,
 }
@@ -115,11 +121,18 @@ impl<'a> Scene<'a> {
             seed: rand::random(),
         };
         let (board, stop) = (Arc::new(Board::default()), CancellationToken::new());
-        let mut clients = JoinSet::new();
-        let (told, stopped) = (Arc::clone(&board), stop.clone());
-        clients.spawn(async move { arrive(&arrivals, &told, &stopped).await });
+        let (told, stopped, gone) = (Arc::clone(&board), stop.clone(), CancellationToken::new());
+        let (tell, clients) = oneshot::channel();
+        let (own, dropped) = (runtime(1)?, gone.clone());
+        thread::spawn(move || {
+            let asking = arrive(&arrivals, &told, &stopped);
+            let ended = own.block_on(dropped.run_until_cancelled(asking));
+            own.shutdown_background();
+            // Nobody listens any more only if the scene is gone.
+            drop(ended.map(|ended| tell.send(ended)));
+        });
         let (last, next) = (stage.pulse().await, Instant::now());
-        Ok(Self { stage, board, stop, clients, last, next })
+        Ok(Self { stage, board, stop, clients, _guard: gone.drop_guard(), last, next })
     }
 
     /// Watches for one second.
@@ -144,6 +157,9 @@ impl<'a> Scene<'a> {
             in_flight: pulse.in_flight,
             queue: pulse.queue,
             connections: pulse.connections,
+            clients: pulse.clients,
+            tasks: pulse.tasks,
+            files: pulse.files,
             memory_mib: pulse.memory_mib,
         };
         phase.seen.add(&seen);
@@ -184,11 +200,10 @@ impl<'a> Scene<'a> {
     }
 
     /// Lets the clients finish; what came since the last second.
-    pub(crate) async fn end(mut self) -> Result<Seen, CommandError> {
+    pub(crate) async fn end(self) -> Result<Seen, CommandError> {
         self.stop.cancel();
-        while let Some(ended) = self.clients.join_next().await {
-            ended.map_err(|error| CommandError::Failed(error.to_string()))??;
-        }
+        let ended = self.clients.await;
+        ended.map_err(|_gone| CommandError::Failed("the clients panicked".to_owned()))??;
         Ok(self.board.take())
     }
 }

@@ -28,7 +28,7 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::demo::pulse::{Pulse, memory_mib};
+use crate::demo::pulse::Pulse;
 use crate::error::CommandError;
 
 /// A cluster of its own is ready within this; `up` gives up earlier by itself.
@@ -52,7 +52,7 @@ pub(crate) struct Stage {
     origin_url: String,
     control: Client,
     net: Option<Client>,
-    edges: Vec<(Client, Option<u32>)>,
+    edges: Vec<Client>,
     /// Dropped last: the cluster itself.
     own: Option<Own>,
 }
@@ -122,7 +122,7 @@ impl Stage {
         let edges: Result<Vec<_>, _> = cluster
             .edges
             .iter()
-            .map(|entry| Ok((edge(&entry.admin)?.within(PULSE_WITHIN), entry.pid)))
+            .map(|entry| Ok(edge(&entry.admin)?.within(PULSE_WITHIN)))
             .collect();
         Ok(Self {
             origin: Client::new(&origin_url, token.clone())?,
@@ -193,11 +193,10 @@ impl Stage {
     /// What all edges say now.
     pub(crate) async fn pulse(&self) -> Pulse {
         let mut asking = JoinSet::new();
-        for (client, pid) in &self.edges {
-            let (client, pid) = (client.clone(), *pid);
+        for client in &self.edges {
+            let client = client.clone();
             asking.spawn(async move {
-                let text = client.text("/metrics").await.ok()?;
-                Some(Pulse { memory_mib: pid.and_then(memory_mib), ..Pulse::read(&text) })
+                client.text("/metrics").await.ok().map(|text| Pulse::read(&text))
             });
         }
         let mut sum = Pulse::default();

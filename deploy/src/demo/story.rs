@@ -80,6 +80,10 @@ pub(crate) struct Second {
     pub(crate) in_flight: u64,
     pub(crate) queue: u64,
     pub(crate) connections: u64,
+    /// Requests of clients under way at the edges.
+    pub(crate) clients: u64,
+    pub(crate) tasks: u64,
+    pub(crate) files: u64,
     /// Memory of all edges, where it can be seen.
     pub(crate) memory_mib: Option<u64>,
 }
