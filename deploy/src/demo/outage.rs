@@ -18,6 +18,9 @@ probes = 2
 ramp_up = \"3s\"
 ";
 
+/// What the ramp of [`SETTINGS`], or that by default, lets through within its first second.
+const FIRST_SHARE: f64 = 1.0 / 3.0;
+
 /// A breaker with default settings has seen enough after this many seconds of silence.
 const OPENS_WITHIN: u32 = 45;
 
@@ -129,6 +132,12 @@ impl Course {
         let busiest = busiest(back.seconds.iter().chain(&after.seconds));
         let claim = "on return: attempts at the origin in the busiest second";
         story.count(claim, busiest, "per second", Bound::AtMost(most));
+        // Everything stored is stale: without the ramp every request would go to the origin.
+        let most = 1.2 * FIRST_SHARE * self.rate + (PROBES * self.edges) as f64;
+        let first = back.seconds.iter().chain(&after.seconds).find(|second| second.attempts > 0);
+        let first = first.map_or(0.0, |second| second.attempts as f64);
+        let claim = "on return: attempts in the first second, of a ramp";
+        story.count(claim, first, "", Bound::AtMost(most));
         let errors = after.seen.all().errors;
         story.count("after: requests without a good answer", errors as f64, "", none);
     }
