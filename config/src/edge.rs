@@ -227,7 +227,8 @@ impl Default for Purge {
 /// `[control]` of an edge: whom it follows.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct Follow {
-    /// Control replicas by name, in the order in which they are tried.
+    /// Control replicas by name. The edge follows any of them, and goes on to the next one in this
+    /// order when one fails.
     pub replicas: Vec<NodeName>,
     /// The file with the token of scope `edge` that it registers with.
     pub token_file: PathBuf,
@@ -238,6 +239,10 @@ pub struct Follow {
     /// first after a pause goes at once.
     #[serde(default = "default_ack_pause")]
     pub ack_pause: HumanDuration,
+    /// A replica that has not brought within this what another one has answered to a ping is left:
+    /// it may be cut off from the others.
+    #[serde(default = "default_patience")]
+    pub patience: HumanDuration,
     /// The folder that keeps the last good version of what the control plane said about sites.
     /// Default: none; a restarted edge then begins with the sites of its own file.
     #[serde(default)]
@@ -251,6 +256,11 @@ fn default_beat() -> HumanDuration {
 /// A hundred acknowledgements a second, whatever comes.
 fn default_ack_pause() -> HumanDuration {
     HumanDuration::millis(10)
+}
+
+/// Longer than a replica lags behind the others, shorter than a purge should take.
+fn default_patience() -> HumanDuration {
+    HumanDuration::secs(1)
 }
 
 /// `[[origin]]`: one origin server (later also a shield) as the edge reaches it.

@@ -245,6 +245,7 @@ fn full_edge() -> Edge {
             token_file: "t".into(),
             beat: HumanDuration::millis(1),
             ack_pause: HumanDuration::millis(2),
+            patience: HumanDuration::millis(150),
             state: Some("s".into()),
         }),
         peers: [("c".parse().unwrap(), "c:1".parse().unwrap())].into(),

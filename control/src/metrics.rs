@@ -86,12 +86,13 @@ struct MarkLabel {
 }
 
 const EDGE_STATES: [EdgeState; 2] = [EdgeState::Healthy, EdgeState::Unhealthy];
-const BYES: [ByeReason; 5] = [
+const BYES: [ByeReason; 6] = [
     ByeReason::Slow,
     ByeReason::Stopping,
     ByeReason::Replaced,
     ByeReason::Unregistered,
     ByeReason::Broken,
+    ByeReason::NoQuorum,
 ];
 const REGION_STATES: [RegionState; 4] =
     [RegionState::Active, RegionState::Degraded, RegionState::Down, RegionState::Drained];

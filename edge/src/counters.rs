@@ -46,6 +46,8 @@ pub(crate) struct EdgeCounters {
     pub(crate) overdue: [AtomicU64; Overdue::ALL.len()],
     pub(crate) misdirected: AtomicU64,
     pub(crate) registrations: AtomicU64,
+    /// Control replicas that were left for another one.
+    pub(crate) rotations: AtomicU64,
     /// 1 while the stream of purges is open.
     pub(crate) stream_open: AtomicU64,
     /// 1 once the stream has reached the present.

@@ -27,8 +27,9 @@
 //! lets them go.
 //!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
-//! control plane · [`sites`] which sites there are, at run time · [`admin`], [`explain`],
-//! [`tokens`] for changes · [`not_stored`], [`unfit`], [`access`], [`metrics`], [`counters`], [`usage`],
+//! control plane, [`ring`] which replica of it is asked · [`sites`] which sites there are, at run
+//! time · [`admin`], [`explain`], [`tokens`] for changes · [`not_stored`], [`unfit`], [`access`],
+//! [`metrics`], [`counters`], [`usage`],
 //! [`outcome`] what it tells · [`clock`] the only clock ·
 //! [`error`].
 //!
@@ -83,6 +84,7 @@ mod request_head;
 mod resilience;
 mod respond;
 mod reuse;
+mod ring;
 mod route;
 mod run;
 pub mod scope;

@@ -46,6 +46,25 @@ pub(crate) enum CallError {
     Ended,
     #[error("its stream was silent for {0:?}")]
     Silent(Duration),
+    #[error("its stream has not brought within {0:?} what is known elsewhere")]
+    Behind(Duration),
+}
+
+impl CallError {
+    /// Whether the replica may not know who asks. It may merely not know it yet: who leads does.
+    pub(crate) fn doubts_identity(&self) -> bool {
+        let denials = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+        matches!(self, Self::Refused { status, .. } if denials.contains(status))
+    }
+}
+
+/// As whom an edge asks: what the control plane gave it, the same at every replica.
+pub(crate) struct Identity {
+    /// Its id, in paths.
+    pub(crate) id: String,
+    pub(crate) secret: HeaderValue,
+    /// The replicas ask for a beat at least this often.
+    pub(crate) beat: Duration,
 }
 
 /// The value of `Authorization` with `secret`.

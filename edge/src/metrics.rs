@@ -564,8 +564,16 @@ impl Reader {
         counter(
             encoder,
             "edge_registrations",
-            "Registrations with the control plane. More than one: a replica lost its memory",
+            "Registrations with the control plane. More than one: it forgot this edge, or another \
+             one has its name",
             load(&self.0.counters.registrations),
+        )?;
+        counter(
+            encoder,
+            "edge_control_rotations",
+            "Times that a control replica was left for another one: it failed, was silent, behind, \
+             or asked for it. A rise: look at the replicas and the network between",
+            load(&self.0.counters.rotations),
         )
     }
 }

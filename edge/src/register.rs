@@ -1,8 +1,14 @@
-//! The edge in the register of the control plane: it introduces itself, then beats.
+//! The edge in the register of the control plane: it introduces itself once, then beats.
 //!
-//! One replica at a time, by name; the next when one fails. Nothing of serving waits for this:
-//! with the control plane gone the edge goes on with what it knows, and says so in its metrics.
+//! What it is given then, its id and its secret, is good at every replica: it registers again only
+//! when it is told that it is unknown, or that its secret is not the latest. Beats and the stream
+//! of purges go to one replica each, any of them to begin with, and rotate apart: a replica that
+//! takes no beats may still tell purges, and the other way round.
+//!
+//! Nothing of serving waits for this: with the control plane gone the edge goes on with what it
+//! knows, and says so in its metrics and, once, in its log.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,20 +19,19 @@ use http::{HeaderValue, StatusCode};
 use meridian_control_wire::operation::Pong;
 use meridian_control_wire::secret::Secret;
 use meridian_control_wire::{Ping, Registered, Registration};
-use rand::RngExt;
-use tokio::time::sleep;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::core::Edge;
 use crate::error::RunError;
-use crate::line::{CallError, Line, Replica, bearer, lossy};
+use crate::line::{CallError, Identity, Line, Replica, bearer, lossy};
+use crate::ring::{Pauses, Ring};
 use crate::stream::{Access, Stream};
 
-/// The first wait after every replica has failed once; it doubles up to the greatest.
-const FIRST_WAIT: Duration = Duration::from_millis(25);
-/// The greatest.
-const LAST_WAIT: Duration = Duration::from_secs(1);
+/// Between two replicas that fail.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(25), last: Duration::from_secs(1) };
 
 /// What it takes to be in the register.
 pub(crate) struct Registrar {
@@ -36,6 +41,21 @@ pub(crate) struct Registrar {
     token: HeaderValue,
     beat: Duration,
     stream: Stream,
+    /// What the edge was given; `None`: it has to register.
+    identity: watch::Sender<Option<Arc<Identity>>>,
+    /// The stream was told that the edge is not known: ask at once whether that is so.
+    doubt: Notify,
+}
+
+/// What beats remember from one replica to the next.
+struct Beats {
+    ring: Ring,
+    /// Of the last beat: it grows as long as the process lives.
+    sequence: u64,
+    /// Some replica has answered since the start.
+    heard: bool,
+    /// The log says that none does.
+    lost: bool,
 }
 
 /// Reads the one line of a token file.
@@ -61,96 +81,148 @@ impl Registrar {
         beat: Duration,
     ) -> Result<Self, RunError> {
         let registration = serde_json::to_vec(registration).unwrap_or_default().into();
-        Ok(Self { edge, registration, replicas, token: token(token_file)?, beat, stream })
+        Ok(Self {
+            edge,
+            registration,
+            replicas,
+            token: token(token_file)?,
+            beat,
+            stream,
+            identity: watch::Sender::new(None),
+            doubt: Notify::new(),
+        })
     }
 
-    /// Registers and beats until `stop`.
+    /// Registers, beats and follows until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let access = Access {
+            replicas: &self.replicas,
+            identity: self.identity.subscribe(),
+            doubt: &self.doubt,
+        };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.follow() => {}
+            never = self.keep_beating() => match never {},
+            never = self.stream.follow(access) => match never {},
         }
     }
 
     /// Goes from replica to replica for ever. Safe to drop at any point.
-    async fn follow(&self) {
-        let mut wait = FIRST_WAIT;
-        let mut told = false;
-        for replica in self.replicas.iter().cycle() {
-            let mut heard = false;
-            let Err(error) = self.stay_with(replica, &mut heard).await;
+    async fn keep_beating(&self) -> Infallible {
+        let ring = Ring::new(self.replicas.len(), PAUSES, &mut rand::rng());
+        let mut beats = Beats { ring, sequence: 0, heard: false, lost: false };
+        loop {
+            let Some(replica) = self.replicas.get(beats.ring.at()) else {
+                return std::future::pending().await; // no configuration without a replica is let in
+            };
+            let Err(error) = self.stay_with(replica, &mut beats).await;
             self.edge.counters.control_reachable.store(0, Ordering::Relaxed);
-            if heard {
-                warn!(target: "event", replica = replica.name, %error, "lost the control plane");
-                (wait, told) = (FIRST_WAIT, true);
-            } else if !told && wait >= LAST_WAIT {
-                warn!(target: "event", replica = replica.name, %error, "no control plane yet");
-                told = true;
+            self.edge.counters.rotations.fetch_add(1, Ordering::Relaxed);
+            let pause = beats.ring.failed(&mut rand::rng());
+            // At the start the control plane may come a moment after its edges.
+            let is_lost = beats.ring.has_failed_whole() && (beats.heard || beats.ring.is_patient());
+            if is_lost && !std::mem::replace(&mut beats.lost, true) {
+                warn!(
+                    target: "event",
+                    replica = replica.name, %error,
+                    "no control replica answers: serving goes on with what is known"
+                );
+            } else {
+                debug!(replica = replica.name, %error, "a control replica takes no beats");
             }
-            // Full jitter: edges that lost one replica together do not come to the next together.
-            let pause = rand::rng().random_range(Duration::ZERO..=wait);
             sleep(pause).await;
-            wait = (wait * 2).min(LAST_WAIT);
         }
     }
 
     async fn stay_with(
         &self,
         replica: &Replica,
-        heard: &mut bool,
-    ) -> Result<std::convert::Infallible, CallError> {
+        beats: &mut Beats,
+    ) -> Result<Infallible, CallError> {
         let mut line = Line::open(replica).await?;
         loop {
-            let registered = self.register(&mut line).await?;
-            *heard = true;
-            self.edge.counters.registrations.fetch_add(1, Ordering::Relaxed);
-            self.edge.counters.control_reachable.store(1, Ordering::Relaxed);
-            info!(replica = replica.name, "registered with the control plane");
-            let secret = bearer(&registered.secret)
-                .map_err(|error| CallError::Unreadable(error.to_string()))?;
-            let access = Access { replica, id: registered.id.as_str(), secret: &secret };
-            tokio::select! {
-                ended = self.beat(&mut line, &registered, &secret) => ended?,
-                never = self.stream.follow(&access) => match never {},
-            }
+            let known = self.identity.borrow().clone();
+            let identity = match known {
+                Some(identity) => identity,
+                None => self.register(replica, &mut line, beats).await?,
+            };
+            self.beat(replica, &mut line, &identity, beats).await?;
         }
     }
 
-    async fn register(&self, line: &mut Line) -> Result<Registered, CallError> {
+    /// A replica has answered as it should.
+    fn heard(&self, replica: &Replica, beats: &mut Beats) {
+        self.edge.counters.control_reachable.store(1, Ordering::Relaxed);
+        beats.ring.answered();
+        beats.heard = true;
+        if std::mem::take(&mut beats.lost) {
+            info!(target: "event", replica = replica.name, "a control replica answers again");
+        }
+    }
+
+    async fn register(
+        &self,
+        replica: &Replica,
+        line: &mut Line,
+        beats: &mut Beats,
+    ) -> Result<Arc<Identity>, CallError> {
         let (status, body) = line.call("/v1/edges", &self.token, self.registration.clone()).await?;
         if !status.is_success() {
             return Err(CallError::Refused { status, body: lossy(&body) });
         }
-        serde_json::from_slice(&body).map_err(|error| CallError::Unreadable(error.to_string()))
+        let unreadable = |error: String| CallError::Unreadable(error);
+        let registered: Registered =
+            serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))?;
+        let secret = bearer(&registered.secret).map_err(|error| unreadable(error.to_string()))?;
+        let beat = registered.beat();
+        let identity = Arc::new(Identity { id: registered.id.to_string(), secret, beat });
+        self.heard(replica, beats);
+        self.edge.counters.registrations.fetch_add(1, Ordering::Relaxed);
+        self.identity.send_replace(Some(Arc::clone(&identity)));
+        info!(replica = replica.name, "registered with the control plane");
+        Ok(identity)
     }
 
-    /// Beats until the replica no longer knows this edge.
+    /// Beats until the control plane no longer knows this edge as it is.
     async fn beat(
         &self,
+        replica: &Replica,
         line: &mut Line,
-        registered: &Registered,
-        secret: &HeaderValue,
+        identity: &Identity,
+        beats: &mut Beats,
     ) -> Result<(), CallError> {
-        let path = format!("/v1/edge/{}/ping", registered.id);
-        let beat = self.beat.min(registered.beat());
-        for sequence in 1.. {
-            let ping = serde_json::to_vec(&self.ping(sequence))
+        let path = format!("/v1/edge/{}/ping", identity.id);
+        let beat = self.beat.min(identity.beat);
+        loop {
+            beats.sequence += 1;
+            let ping = serde_json::to_vec(&self.ping(beats.sequence))
                 .map_err(|error| CallError::Unreadable(error.to_string()))?;
             let asked = self.edge.clock.now().mono;
-            let (status, body) = line.call(&path, secret, ping.into()).await?;
+            let (status, body) = line.call(&path, &identity.secret, ping.into()).await?;
             match status {
-                StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Ok(()),
                 StatusCode::OK => {
                     let pong: Pong = serde_json::from_slice(&body)
                         .map_err(|error| CallError::Unreadable(error.to_string()))?;
                     self.stream.answered(pong, asked);
                 }
+                StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => {
+                    self.identity.send_replace(None);
+                    return Ok(());
+                }
+                StatusCode::FORBIDDEN => {
+                    // Somebody registered under this name since: another process, or this one, by
+                    // a call whose answer was lost. In the first case two will take turns, so not
+                    // in haste.
+                    self.identity.send_replace(None);
+                    return Err(CallError::Refused { status, body: lossy(&body) });
+                }
                 status if status.is_success() => {} // of a replica that has no log of purges
                 status => return Err(CallError::Refused { status, body: lossy(&body) }),
             }
-            sleep(beat).await;
+            self.heard(replica, beats);
+            // Doubt that comes while nobody waits is kept for the next time.
+            drop(timeout(beat, self.doubt.notified()).await);
         }
-        Ok(())
     }
 
     fn ping(&self, sequence: u64) -> Ping {
@@ -163,6 +235,8 @@ impl Registrar {
             store_bytes: counts.bytes,
             store_entries: counts.urls,
             sequence,
+            cursor: self.stream.cursor(),
+            ..Ping::default()
         }
     }
 }

@@ -115,7 +115,8 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
     let addresses = Addresses { listen: at, admin: of(&admin, config.admin)? };
     let registrar = match &config.control {
         Some(follow) => {
-            let stream = Stream::new(Arc::clone(&edge), book, follow.ack_pause.get());
+            let (pause, patience) = (follow.ack_pause.get(), follow.patience.get());
+            let stream = Stream::new(Arc::clone(&edge), book, pause, patience);
             Some(registrar(config, follow, &edge, stream, addresses)?)
         }
         None => None,

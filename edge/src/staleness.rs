@@ -53,6 +53,11 @@ impl Staleness {
         self.ahead.push_back((cursor, asked));
     }
 
+    /// Since when more is known to be there than the stream has brought; `None`: it has all.
+    pub(crate) fn missing_since(&self) -> Option<Instant> {
+        self.ahead.front().map(|(_, asked)| *asked)
+    }
+
     /// Purges acknowledged before this moment are applied; `None`: nothing is known yet.
     pub(crate) fn fresh_at(&self) -> Option<Instant> {
         self.fresh_at

@@ -10,6 +10,7 @@
 //! - [`collapsing`] RFC 9111 §4: one forward request for many
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
 //! - [`purging`] what purges take and leave, told by a scripted control [`replica`]
+//! - [`rotating`] which control replica an edge follows
 //! - [`message`] RFC 9110 §7, §10.1.1, RFC 9112 §3, RFC 9113 §8: the message itself
 //! - [`interim`] RFC 9110 §15.2: what comes before an answer
 //! - [`tunnel`] RFC 9110 §7.8: other protocols
@@ -41,6 +42,7 @@ mod purging;
 mod ranging;
 mod replica;
 mod resilience;
+mod rotating;
 mod selecting;
 mod site_rules;
 mod slicing;

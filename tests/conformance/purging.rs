@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is a test's verdict")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,29 +27,30 @@ pub(crate) async fn followed(change: impl FnOnce(&mut Edge)) -> Followed {
     followed_by(Replica::start().await, change).await
 }
 
-async fn followed_by(replica: Replica, change: impl FnOnce(&mut Edge)) -> Followed {
+pub(crate) async fn followed_by(replica: Replica, change: impl FnOnce(&mut Edge)) -> Followed {
     let origin = ScriptedOrigin::start().await;
     let home = tempfile::tempdir().unwrap();
-    let token = home.path().join("token");
-    std::fs::write(&token, "a-token-of-scope-edge\n").unwrap();
-    let state = home.path().join("state");
     let edge = EdgeProcess::start(&origin, |edge| {
-        edge.peers = toml::from_str(&format!(
-            "control-1 = \"{}\"\norigin-1 = \"{}\"",
-            replica.address(),
-            origin.address()
-        ))
-        .unwrap();
-        edge.control = Some(
-            toml::from_str(&format!(
-                "replicas = [\"control-1\"]\ntoken_file = {token:?}\nstate = {state:?}"
-            ))
-            .unwrap(),
-        );
+        follow(edge, home.path(), &[&replica]);
         change(edge);
     })
     .await;
     Followed { origin, replica, edge, home }
+}
+
+/// Makes an edge follow `replicas`, and keep in `home` what it is told.
+pub(crate) fn follow(edge: &mut Edge, home: &Path, replicas: &[&Replica]) {
+    let token = home.join("token");
+    std::fs::write(&token, "a-token-of-scope-edge\n").unwrap();
+    let mut names = Vec::new();
+    for (n, replica) in (1..).zip(replicas) {
+        let name = format!("control-{n}");
+        edge.peers.insert(name.parse().unwrap(), replica.address().parse().unwrap());
+        names.push(name);
+    }
+    let state = home.join("state");
+    let text = format!("replicas = {names:?}\ntoken_file = {token:?}\nstate = {state:?}");
+    edge.control = Some(toml::from_str(&text).unwrap());
 }
 
 fn is_hit(reply: &Reply) -> bool {

@@ -1,6 +1,7 @@
 //! A control replica that says what the test tells it to, byte by byte as it crosses the wire.
 //!
 //! It knows one edge. Its log is a list of frames; the cursor of a place in it is `c` and a number.
+//! Several replicas may share one log; each can be taken away, or fail in a way of its own.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,11 +10,13 @@
     reason = "whatever fails in here fails the test that called it"
 )]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use meridian_tests::wait::{PATIENCE, eventually};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -30,24 +33,54 @@ pub(crate) struct Replica {
     _stop: DropGuard,
 }
 
+/// What replicas agree on.
+#[derive(Default)]
+struct Shared {
+    log: Mutex<Vec<String>>,
+    /// Changes with the log.
+    changed: watch::Sender<u64>,
+    /// How often the edge has registered.
+    registrations: Mutex<usize>,
+}
+
 #[derive(Default)]
 struct State {
-    log: Mutex<Vec<String>>,
+    shared: Arc<Shared>,
     /// Frames that stand in for the log at the next stream, and where they lead.
     instead: Mutex<Option<(String, usize)>>,
     acked: Mutex<Vec<String>>,
     opened: Mutex<Vec<Option<String>>>,
-    /// Changes with the log, and when the streams are cut.
-    changed: watch::Sender<u64>,
+    pings: Mutex<Vec<Value>>,
+    /// The lease of the next answers to pings, as JSON.
+    lease: Mutex<Option<Value>>,
+    /// How paths that end so are answered: status and problem code.
+    refusals: Mutex<BTreeMap<&'static str, (u16, &'static str)>>,
+    /// Frames for the open streams: they end after it.
+    bye: Mutex<String>,
+    /// When the streams are cut.
     cuts: watch::Sender<u64>,
     held: watch::Sender<bool>,
+    /// Streams bring no more of the log than this.
+    upto: Mutex<Option<usize>>,
+    /// Nobody answers, and open connections end.
+    down: watch::Sender<bool>,
 }
 
 impl Replica {
     pub(crate) async fn start() -> Self {
+        Self::over(Arc::default()).await
+    }
+
+    /// Another replica of the same log.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::over(Arc::clone(&self.state.shared)).await
+    }
+
+    async fn over(shared: Arc<Shared>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (state, stop) = (Arc::new(State::default()), CancellationToken::new());
+        let state = Arc::new(State { shared, ..State::default() });
+        let stop = CancellationToken::new();
         let accepting = accept(listener, Arc::clone(&state), stop.clone());
         #[expect(
             clippy::disallowed_methods,
@@ -73,11 +106,11 @@ impl Replica {
     }
 
     fn add(&self, event: &str, data: &str) -> String {
-        let mut log = self.state.log.lock().unwrap();
+        let mut log = self.state.shared.log.lock().unwrap();
         let cursor = format!("c{}", log.len() + 1);
         log.push(format!("event: {event}\nid: {cursor}\ndata: {data}\n\n"));
         drop(log);
-        self.state.changed.send_modify(|count| *count += 1);
+        self.state.shared.changed.send_modify(|count| *count += 1);
         cursor
     }
 
@@ -106,13 +139,59 @@ impl Replica {
 
     /// At the next stream `frames` come in the place of the log so far.
     pub(crate) fn answer_with(&self, frames: &str) {
-        let at = self.state.log.lock().unwrap().len();
+        let at = self.state.shared.log.lock().unwrap().len();
         *self.state.instead.lock().unwrap() = Some((frames.to_owned(), at));
     }
 
     /// The cursors with which streams were opened.
     pub(crate) fn opened(&self) -> Vec<Option<String>> {
         self.state.opened.lock().unwrap().clone()
+    }
+
+    /// The pings that were answered here.
+    pub(crate) fn pings(&self) -> Vec<Value> {
+        self.state.pings.lock().unwrap().clone()
+    }
+
+    /// Waits for a ping that was sent after this was asked.
+    pub(crate) async fn pinged(&self) -> Value {
+        let before = self.pings().len();
+        eventually("the edge beats here", PATIENCE, async || {
+            self.pings().get(before + 1).cloned() // one may have been on its way
+        })
+        .await
+    }
+
+    /// How often the edge has registered, at whichever replica of this log.
+    pub(crate) fn registrations(&self) -> usize {
+        *self.state.shared.registrations.lock().unwrap()
+    }
+
+    /// From now on paths that end in `end` are answered so, or as ever.
+    pub(crate) fn refuse(&self, end: &'static str, with: Option<(u16, &'static str)>) {
+        let mut refusals = self.state.refusals.lock().unwrap();
+        match with {
+            Some(with) => drop(refusals.insert(end, with)),
+            None => drop(refusals.remove(end)),
+        }
+    }
+
+    /// Ends the streams with a word.
+    pub(crate) fn say_goodbye(&self, bye: &Value) {
+        *self.state.bye.lock().unwrap() = format!("event: bye\ndata: {bye}\n\n");
+        self.cut();
+    }
+
+    /// Goes away, with all its connections, or comes back.
+    pub(crate) fn down(&self, is_down: bool) {
+        self.state.down.send_replace(is_down);
+    }
+
+    /// Its streams bring nothing new from now on, though they live; or they do again.
+    pub(crate) fn lag(&self, lags: bool) {
+        let upto = lags.then(|| self.state.shared.log.lock().unwrap().len());
+        *self.state.upto.lock().unwrap() = upto;
+        self.state.shared.changed.send_modify(|count| *count += 1);
     }
 }
 
@@ -122,7 +201,14 @@ async fn accept(listener: TcpListener, state: Arc<State>, stop: CancellationToke
         let Ok((stream, _)) = accepted else { continue };
         let state = Arc::clone(&state);
         // A connection that breaks is what tests of breaking connections want.
-        connections.spawn(async move { drop(converse(stream, &state).await) });
+        connections.spawn(async move {
+            let mut down = state.down.subscribe();
+            tokio::select! {
+                biased;
+                _ = down.wait_for(|is_down| *is_down) => {}
+                ended = converse(stream, &state) => drop(ended),
+            }
+        });
     }
 }
 
@@ -150,14 +236,26 @@ async fn converse(mut stream: TcpStream, state: &State) -> io::Result<()> {
         unread.drain(..end + length);
         let target = head.split(' ').nth(1).unwrap_or_default();
         let knows = field("authorization").is_some_and(|value| value == format!("Bearer {SECRET}"));
+        let refusals = state.refusals.lock().unwrap().clone();
+        let refusal = refusals.into_iter().find(|(end, _)| target.ends_with(end));
         let answer = match target {
-            "/v1/edges" => ok(&format!(r#"{{"id":"fra-1","secret":"{SECRET}","beat_ms":50}}"#)),
+            _ if let Some((_, (status, code))) = refusal => refused(status, code),
+            "/v1/edges" => {
+                *state.shared.registrations.lock().unwrap() += 1;
+                ok(&format!(r#"{{"id":"fra-1","secret":"{SECRET}","beat_ms":50}}"#))
+            }
             _ if !knows => "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n".to_owned(),
             "/v1/edge/fra-1/ping" => {
-                ok(&format!(r#"{{"cursor":"c{}"}}"#, state.log.lock().unwrap().len()))
+                let cursor = format!("c{}", state.shared.log.lock().unwrap().len());
+                let mut pong = json!({"cursor": cursor});
+                if let Some(lease) = state.lease.lock().unwrap().clone() {
+                    pong["lease"] = lease;
+                }
+                state.pings.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+                ok(&pong.to_string())
             }
             "/v1/edge/fra-1/ack" => {
-                let ack: serde_json::Value = serde_json::from_str(&body).unwrap();
+                let ack: Value = serde_json::from_str(&body).unwrap();
                 let cursor = ack["cursor"].as_str().unwrap().to_owned();
                 state.acked.lock().unwrap().push(cursor);
                 "HTTP/1.1 204 No Content\r\n\r\n".to_owned()
@@ -175,10 +273,18 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
+fn refused(status: u16, code: &str) -> String {
+    let problem = json!({"type": "about:blank", "title": "", "status": status, "code": code,
+        "detail": ""})
+    .to_string();
+    let length = problem.len();
+    format!("HTTP/1.1 {status} No\r\ncontent-length: {length}\r\n\r\n{problem}")
+}
+
 async fn feed(mut stream: TcpStream, state: &State, cursor: Option<String>) -> io::Result<()> {
     state.held.subscribe().wait_for(|holds| !holds).await.unwrap();
     state.opened.lock().unwrap().push(cursor.clone());
-    let (mut changed, mut cuts) = (state.changed.subscribe(), state.cuts.subscribe());
+    let (mut changed, mut cuts) = (state.shared.changed.subscribe(), state.cuts.subscribe());
     cuts.mark_unchanged();
     let hello = r#"{"version":1,"server":"control-1","mode":"cp","incarnation":1,"#;
     let hello = format!("{hello}\"low_water\":\"00000000000000000000\",\"heartbeat_ms\":5000}}");
@@ -192,20 +298,25 @@ async fn feed(mut stream: TcpStream, state: &State, cursor: Option<String>) -> i
         }
         (None, Some(cursor)) => cursor[1..].parse().unwrap(),
         (None, None) => {
-            let at = state.log.lock().unwrap().len();
+            let at = state.shared.log.lock().unwrap().len();
             write!(out, "event: bookmark\nid: c{at}\ndata: {{}}\n\n").unwrap();
             at
         }
     };
     loop {
-        let more = state.log.lock().unwrap()[at..].concat();
-        at = state.log.lock().unwrap().len();
-        out.push_str(&more);
+        let upto = state.upto.lock().unwrap().unwrap_or(usize::MAX);
+        let log = state.shared.log.lock().unwrap().clone();
+        let upto = upto.min(log.len()).max(at);
+        out.push_str(&log[at..upto].concat());
+        at = upto;
         stream.write_all(out.as_bytes()).await?;
         out.clear();
         tokio::select! {
             biased; // nothing that is added after the cut goes over a stream that was there before
-            _ = cuts.changed() => return Ok(()),
+            _ = cuts.changed() => {
+                let bye = std::mem::take(&mut *state.bye.lock().unwrap());
+                return stream.write_all(bye.as_bytes()).await;
+            }
             changed = changed.changed() => changed.unwrap(),
         }
     }

@@ -95,6 +95,8 @@ impl Edge {
         time_limit(&here.key("beat"), follow.beat, HumanDuration::secs(60), found);
         let (least, most) = (HumanDuration::secs(0), HumanDuration::secs(1));
         within(&here.key("ack_pause"), follow.ack_pause, least, most, found);
+        let (least, most) = (HumanDuration::millis(100), HumanDuration::secs(60));
+        within(&here.key("patience"), follow.patience, least, most, found);
     }
 
     fn check_origins(&self, at: &Place<'_>, found: &mut Vec<Violation>) {

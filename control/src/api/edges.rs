@@ -67,13 +67,18 @@ pub(super) async fn ping(
     let ping: Ping = body_of(context, request).await?;
     // After the ping came, before its answer: what was acknowledged to anybody until now.
     let barrier = context.store.barrier().await.map_err(denied)?;
+    let cursor = ping.cursor.clone();
     let beaten = context.ledger.register().beat(id, &secret, ping, world::now());
     match beaten {
         Ok(true) => context.metrics.beats.inc(),
         Ok(false) => context.metrics.late_beats.inc(),
         Err(dead) => return Err(unheard(dead)),
     };
-    Ok(json(StatusCode::OK, &Pong { cursor: context.store.cursor(barrier) }))
+    if let (Some(cursor), Ok(edge)) = (cursor, id.parse()) {
+        // One of another history says nothing: its stream will tell it.
+        context.hub.acked(&edge, &cursor, world::now());
+    }
+    Ok(json(StatusCode::OK, &Pong { cursor: context.store.cursor(barrier), lease: None }))
 }
 
 /// Why an edge is not listened to.

@@ -135,6 +135,8 @@ pub enum ByeReason {
     Unregistered,
     /// The log cannot be read.
     Broken,
+    /// The replica reaches no majority: what it knows grows old.
+    NoQuorum,
     /// A reason of a later version.
     #[serde(other)]
     Other,
@@ -148,6 +150,7 @@ impl ByeReason {
             Self::Stopping => "stopping",
             Self::Replaced => "replaced",
             Self::Unregistered => "unregistered",
+            Self::NoQuorum => "no_quorum",
             Self::Broken => "broken",
             Self::Other => "other",
         }

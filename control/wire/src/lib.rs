@@ -34,6 +34,7 @@ use meridian_config::units::{NodeName, Region};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::base_url::BaseUrl;
+use crate::cursor::Cursor;
 use crate::secret::Secret;
 
 /// The longest name of a city, in bytes of UTF-8.
@@ -85,7 +86,7 @@ impl Registered {
 /// `POST /v1/edge/{id}/ping`: the edge lives, and what it carries. Answered by a `Pong`.
 ///
 /// 401 `unknown_edge` asks it to register again; 403 means that the secret is not its latest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ping {
     /// Requests of clients that it is answering now.
     pub active_requests: u64,
@@ -98,6 +99,30 @@ pub struct Ping {
     /// Grows with each beat under one secret. One that does not is a late copy and counts for
     /// nothing: it must not make a dead edge look alive.
     pub sequence: u64,
+    /// Everything up to it is applied, as an acknowledgement says it: whoever leads the control
+    /// plane from now on need not wait for the next change to know. None: nothing is known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+    /// How many of its routes serve nothing stored once their lease has run out.
+    #[serde(default)]
+    pub fail_closed: FailClosed,
+    /// Who granted the lease that it has: what a ping says of leases counts only for the leader
+    /// whose grant it names, so that a late copy of it says nothing to the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_by: Option<u64>,
+}
+
+/// Which routes of an edge are `fail_closed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailClosed {
+    /// None: it asks for no lease.
+    #[default]
+    None,
+    /// Some.
+    Some,
+    /// All: after the end of its lease it serves nothing that a purge could concern.
+    All,
 }
 
 /// `GET /v1/edges`: the register, by name.
@@ -298,7 +323,7 @@ fn beat_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Edges, IntentOrder, Ping, Registered, Registration};
+    use super::{Edges, FailClosed, IntentOrder, Ping, Registered, Registration};
 
     const REGISTRATION: &str = r#"{"name":"fra-1","region":"fra","city":"Frankfurt",
         "location":[50.03,8.57],"url":"http://127.0.0.1:8083","admin":"http://127.0.0.1:8084"}"#;
@@ -363,7 +388,10 @@ mod tests {
             );
             serde_json::from_str::<Ping>(&text)
         };
-        assert_eq!(ping("7").unwrap().active_requests, 7);
+        let read = ping("7").unwrap();
+        assert_eq!(read.active_requests, 7);
+        // An edge of the version before says nothing of leases, and gets none.
+        assert_eq!((read.cursor, read.fail_closed, read.lease_by), (None, FailClosed::None, None));
         assert!(ping("-1").is_err() && ping("1.5").is_err() && ping("1e400").is_err());
     }
 

@@ -41,6 +41,18 @@ pub struct Pong {
     /// Everything that was acknowledged before the ping came is at or before it. An edge that has
     /// applied the stream up to it is no staler than the ping is old.
     pub cursor: Cursor,
+    /// For the routes that are `fail_closed`, if the edge has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// For how long an edge may go on as if it knew every purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who granted it, for the next ping to name: another number with each leader.
+    pub by: u64,
+    /// From the moment when the edge sent the ping, once it has applied the cursor beside it.
+    pub ms: u64,
 }
 
 fn id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
