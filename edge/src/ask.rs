@@ -12,13 +12,14 @@ use http::response::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
+use tokio::select;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::answer_head;
 use crate::asked::Asked;
+use crate::behalf::{Behalf, Need};
 use crate::body::UpstreamBody;
-use crate::collapse::Wanted;
 use crate::core::Core;
 use crate::error::{BodyError, FetchError};
 use crate::key::counted;
@@ -26,7 +27,6 @@ use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, Sender, request_head};
 use crate::route::Site;
 use crate::settle;
-use crate::store::Stored;
 use crate::tunnel::{Far, is_to};
 use crate::unkeyed::vary_by_origin;
 use crate::upstream::Upstream;
@@ -44,35 +44,15 @@ pub(crate) struct Answered {
     pub(crate) upstream: Arc<Upstream>,
 }
 
-/// Who needs the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// A client that gets nothing else.
-    Client,
-    /// A client that may get something stale instead: that costs no retry.
-    Covered,
-    /// No client: what is stored is refreshed.
-    Background,
-}
-
-impl Need {
-    /// The need of a fetch that `wanted` speaks for; `stale` may stand in for its answer.
-    pub(crate) fn of(wanted: Wanted, stale: Option<&Stored>) -> Self {
-        match (wanted, stale) {
-            (Wanted::ByStore, _) => Self::Background,
-            (Wanted::ByClients, Some(_)) => Self::Covered,
-            (Wanted::ByClients, None) => Self::Client,
-        }
-    }
-}
-
 /// What is asked, by whom and for what.
 struct Asking<'a> {
     core: &'a Core,
     site: &'a Site,
     asked: &'a Asked,
     purpose: Purpose<'a>,
-    need: Need,
+    behalf: Behalf<'a>,
+    /// Nobody waits for a client to send its body.
+    is_timed: bool,
     /// The site's origins as they are to be asked.
     order: Vec<&'a Arc<Upstream>>,
 }
@@ -90,14 +70,22 @@ pub(crate) async fn ask_for(
     asked: &Asked,
     body: RequestBody,
     purpose: Purpose<'_>,
-    need: Need,
+    behalf: Behalf<'_>,
 ) -> Result<Answered, FetchError> {
+    let had_body = body.is_of_client();
     let mut body = gathered(core, site, body).await?;
-    let asking = Asking { core, site, asked, purpose, need, order: ordered(core, site, asked) };
+    let (is_timed, order) = (!body.is_of_client(), ordered(core, site, asked));
+    let asking = Asking { core, site, asked, purpose, behalf, is_timed, order };
     let Some(first) = asking.order.first() else {
         return Err(FetchError::HttpRequestError { reason: "the site has no origin" });
     };
-    let deadline = Deadline::after(core.now().mono, first.limits.total);
+    // How long a client takes to send its own body is not held against its origin.
+    let since = if had_body { core.now().mono } else { behalf.since };
+    let limit = first.limits.total;
+    let deadline = Deadline::after(since, limit);
+    if deadline.left(core.now().mono).is_zero() {
+        return Err(FetchError::HttpResponseTimeout { upstream: first.name.clone(), limit });
+    }
     let mut turn = asking.turn(0, asking.order.len())?;
     asking.of(&turn)?.guard.first(core.now().mono);
     let mut retries = 0;
@@ -187,7 +175,7 @@ impl Asking<'_> {
         let mut refused = FetchError::ProxyInternalError;
         for at in from..from + count {
             let Some(upstream) = self.order.get(at % self.order.len().max(1)) else { continue };
-            match upstream.guard.admit(self.site.resilience.is_on, now) {
+            match upstream.guard.admit(self.site.resilience.is_on, self.is_timed, now) {
                 Ok(call) => return Ok(Turn { at, call }),
                 Err(error) => {
                     upstream.counters.failed(&error);
@@ -204,7 +192,7 @@ impl Asking<'_> {
             retries,
             is_repeatable: is_repeatable(&self.asked.method, &self.asked.headers),
             has_others: at + 1 < self.order.len(),
-            is_needed: self.need == Need::Client,
+            is_needed: self.behalf.need == Need::Client,
         }
     }
 
@@ -233,14 +221,18 @@ impl Asking<'_> {
         deadline: Deadline,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let mut call = turn.call;
-        match self.exchange(upstream, &mut call, body, deadline).await {
+        let exchanged = select! {
+            biased;
+            exchanged = self.exchange(upstream, &mut call, body, deadline) => exchanged,
+            // Which says nothing of the origin.
+            () = self.behalf.outlived(upstream) => return Err(FetchError::ProxyInternalError.into()),
+        };
+        match exchanged {
             Ok((response, took)) => {
                 upstream.recovered();
                 call.answered(response.status(), took, self.core.now().mono);
-                if let Some(took) = took
-                    && let Some(limit) = upstream.guard.adapted(took, upstream.bulkhead.in_flight())
-                {
-                    upstream.bulkhead.adapt(limit);
+                if let Some(took) = took {
+                    adapt(upstream, took);
                 }
                 Ok(response)
             }
@@ -249,6 +241,9 @@ impl Asking<'_> {
                 debug!(upstream = upstream.name, %error, "no usable answer");
                 upstream.failed(error);
                 call.failed(error, self.core.now().mono);
+                if let FetchError::HttpResponseTimeout { limit, .. } = error {
+                    adapt(upstream, *limit); // at least as long
+                }
                 Err(failed)
             }
         }
@@ -265,7 +260,7 @@ impl Asking<'_> {
         let core = self.core;
         // How long a client takes to send its own body says nothing about the origin.
         let is_timed = !body.is_of_client();
-        let rank = match (self.need, is_timed) {
+        let rank = match (self.behalf.need, is_timed) {
             (Need::Background, _) => None,
             (Need::Client | Need::Covered, true) => Some(Rank::Client),
             (Need::Client | Need::Covered, false) => Some(Rank::Upload),
@@ -381,6 +376,13 @@ impl Asking<'_> {
         let (now, entering) = (self.core.now().mono, upstream.bulkhead.enter(rank));
         let entered = deadline.bound(now, upstream.limits.queue, entering).await;
         entered.unwrap_or_else(|_limit| Err(upstream.bulkhead.full()))
+    }
+}
+
+/// Lets as many requests at once to `upstream` as its latency suggests, if that is wanted.
+fn adapt(upstream: &Upstream, took: Duration) {
+    if let Some(limit) = upstream.guard.adapted(took, upstream.bulkhead.in_flight()) {
+        upstream.bulkhead.adapt(limit);
     }
 }
 

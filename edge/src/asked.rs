@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::HeaderName;
 use http::request::Parts;
@@ -68,6 +69,8 @@ pub(crate) struct Asked {
     pub(crate) interim: Option<(Arc<Connection>, u64)>,
     /// The rules of its site that match it.
     pub(crate) matched: Matched,
+    /// When it came.
+    pub(crate) since: Instant,
 }
 
 impl Asked {
@@ -91,6 +94,7 @@ impl Asked {
             trusted: peer.trusted,
             interim: None,
             matched: peer.matched,
+            since: peer.connection.now(),
         }
     }
 

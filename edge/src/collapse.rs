@@ -114,6 +114,11 @@ impl Flight {
         self.number
     }
 
+    /// When it began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// For how long it has been under way.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.began)
@@ -248,6 +253,15 @@ impl Lead {
     /// their seat reads by then, or never will.
     pub(crate) fn is_awaited(&self) -> bool {
         self.flight.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Waits until nobody has a seat.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn forsaken(&self) {
+        while self.is_awaited() {
+            self.seat_left().await;
+        }
     }
 
     /// Waits until somebody has left their seat since this was last asked.

@@ -116,6 +116,10 @@ impl Connection {
         })
     }
 
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now().mono
+    }
+
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
     }

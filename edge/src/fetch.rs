@@ -17,8 +17,9 @@ use meridian_edge_rules::stored::StoredHead;
 use meridian_edge_rules::validate::Validators;
 use tracing::debug;
 
-use crate::ask::{Answered, Need, ask_for};
+use crate::ask::{Answered, ask_for};
 use crate::asked::Asked;
+use crate::behalf::Behalf;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial, Seat, Wanted};
 use crate::core::Core;
@@ -61,8 +62,8 @@ pub(crate) async fn lead(
     let purpose = validate
         .as_ref()
         .map_or(Purpose::Store, |stored| Purpose::Validate(&stored.head().validators));
-    let need = Need::of(lead.wanted, forward.stale.as_ref());
-    let mut answered = ask_for(&core, &site, &asked, RequestBody::Empty, purpose, need).await;
+    let behalf = Behalf::of_flight(&core, &site, &lead, &forward);
+    let mut answered = ask_for(&core, &site, &asked, RequestBody::Empty, purpose, behalf).await;
     if let (Ok(Answered { response, .. }), Some(stored)) = (&answered, &validate)
         && response.status() == StatusCode::NOT_MODIFIED
         && !stored.head().validators.confirmed_by(response.headers())
@@ -70,7 +71,7 @@ pub(crate) async fn lead(
         // It speaks of another representation than the stored one: ask without conditions.
         validate = None;
         let purpose = Purpose::Store;
-        answered = ask_for(&core, &site, &asked, RequestBody::Empty, purpose, need).await;
+        answered = ask_for(&core, &site, &asked, RequestBody::Empty, purpose, behalf).await;
     }
     let answered = match answered {
         Ok(answered) => answered,
@@ -162,6 +163,10 @@ fn supersede(
 
 /// Lands a fetch that has failed.
 pub(crate) fn failed(core: &Core, site: &Site, lead: &Lead, error: FetchError) {
+    if let FetchError::ProxyInternalError = error {
+        // Nobody wanted it when it was given up. Who has come since then begins anew.
+        return lead.flight.land(Landing::Stored);
+    }
     // An answer says by itself, or by the site's lifetimes of failures, for how long it is one.
     if error.is_lasting() && !site.resilience.failure_lifetime.is_zero() {
         lead.flight.fail_until(core.now().mono + site.resilience.failure_lifetime);

@@ -9,7 +9,7 @@
 //!   stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
 //! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] brings one in ·
-//!   [`ask`] which origin is asked and how often, [`resilience`] as its site wants it ·
+//!   [`ask`] which origin is asked and how often, on whose [`behalf`], [`resilience`] as its site wants it ·
 //!   [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
 //!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`body_memory`],
 //!   [`hops`] on the way up
@@ -42,6 +42,7 @@ mod admin;
 mod answer_head;
 mod ask;
 mod asked;
+mod behalf;
 mod body;
 mod body_memory;
 pub mod clock;

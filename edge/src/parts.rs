@@ -20,8 +20,9 @@ use meridian_edge_rules::ranges::Spec;
 use meridian_edge_rules::stored::StoredHead;
 use tracing::debug;
 
-use crate::ask::{Answered, Need, ask_for};
+use crate::ask::{Answered, ask_for};
 use crate::asked::Asked;
+use crate::behalf::Behalf;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial, Role};
 use crate::core::Core;
@@ -86,13 +87,16 @@ pub(crate) async fn serve(
                 (seat, true)
             }
         };
-        let landing = seat.landed().await;
+        let waiter = Waiter { core, site, key, asked, forward: &forward, demand, leads };
+        let landing = match waiter.landed(&seat).await {
+            Ok(landing) => landing,
+            Err(response) => return Course::Done(response),
+        };
         if matches!(landing, Landing::Stored)
             && let Ok(response) = stored_meanwhile(core, site, key, asked)
         {
             return Course::Done(response);
         }
-        let waiter = Waiter { core, site, key, asked, forward: &forward, demand, leads };
         if let Some(response) = waiter.land(&seat, landing) {
             return Course::Done(response);
         }
@@ -123,10 +127,10 @@ impl Fetching {
         });
         let condition = validate
             .map_or(Condition::Always, |stored| Condition::Other(&stored.head().validators));
-        let need = Need::of(self.lead.wanted, self.forward.stale.as_ref());
+        let behalf = Behalf::of_flight(core, site, &self.lead, &self.forward);
         let ask = |condition| {
             let purpose = Purpose::Part(&range, condition);
-            ask_for(core, site, asked, RequestBody::Empty, purpose, need)
+            ask_for(core, site, asked, RequestBody::Empty, purpose, behalf)
         };
         let mut answered = ask(condition).await;
         if let (Ok(Answered { response, .. }), Some(stored)) = (&answered, validate)

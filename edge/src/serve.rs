@@ -19,8 +19,9 @@ use meridian_edge_rules::exchange::RequestView;
 
 use crate::accept::Handler;
 use crate::access::Line;
-use crate::ask::{Need, ask_for};
+use crate::ask::ask_for;
 use crate::asked::{Asked, Peer};
+use crate::behalf::{Behalf, is_covered};
 use crate::body::Body;
 use crate::collapse::{Landing, Role, Seat, Wanted};
 use crate::connection::{Connection, Overdue};
@@ -190,6 +191,9 @@ fn serve_from(
         Decision::Forward(forward) if forward.store && *request.method() == Method::GET => {
             together(core, site, CacheKey::from(key), request, forward, peer)
         }
+        Decision::Forward(forward) if is_covered(core, site, &forward) => {
+            covered(core, site, CacheKey::from(key), request, forward, peer)
+        }
         Decision::Forward(forward) => alone(core, site, request, forward.why, peer),
         Decision::Unsatisfiable => unsatisfiable(core, site, &view),
     }
@@ -284,9 +288,40 @@ fn alone(
     let (head, body) = request.into_parts();
     let asked = Asked::new(head, peer).interim(&site, peer);
     let body = RequestBody::of(body, limit, &peer.connection.paced);
-    Answer::Later(Box::pin(
-        async move { pass(&core, &site, &asked, body, Purpose::Pass, why).await },
-    ))
+    Answer::Later(Box::pin(async move {
+        pass(&core, &site, &asked, body, Purpose::Pass, why, None).await
+    }))
+}
+
+/// Upstream for this client alone, such as one that asks by HEAD, who gets what is stored if that
+/// fails.
+fn covered(
+    core: &Arc<Core>,
+    site: &Arc<Site>,
+    key: CacheKey,
+    request: Request<Incoming>,
+    forward: Forward<Stored>,
+    peer: Peer<'_>,
+) -> Answer {
+    if let Some(refused) = stopped(core, site, &request) {
+        return refused;
+    }
+    let (core, site) = (Arc::clone(core), Arc::clone(site));
+    let (head, _empty) = request.into_parts();
+    let asked = Arc::new(Asked::new(head, peer).interim(&site, peer));
+    Answer::Later(Box::pin(async move {
+        let demand = core.edge.epochs.demand(&key.place());
+        let (core, site) = (&core, &site);
+        let (key, asked, forward) = (&key, &asked, &forward);
+        pass_on(&Waiter { core, site, key, asked, forward, demand, leads: true }).await
+    }))
+}
+
+/// Upstream for one client alone who may have waited for others before.
+async fn pass_on(waiter: &Waiter<'_>) -> Response<Body> {
+    let Waiter { core, site, asked, forward, .. } = *waiter;
+    let cover = is_covered(core, site, forward).then_some(waiter);
+    pass(core, site, asked, RequestBody::Empty, Purpose::Pass, forward.why, cover).await
 }
 
 /// Upstream for a client that wants to change to `protocol`. An origin that does not want to
@@ -313,7 +348,7 @@ fn upgrade(
     Answer::Later(Box::pin(async move {
         let purpose = Purpose::Upgrade(&protocol);
         let mut response =
-            pass(&core, &site, &asked, RequestBody::Empty, purpose, Fwd::Bypass).await;
+            pass(&core, &site, &asked, RequestBody::Empty, purpose, Fwd::Bypass, None).await;
         let far = response.extensions_mut().remove::<Far>();
         if let Some(tunnel) = far.and_then(|far| far.tunnel(near, place, &core.edge.tunnels)) {
             response.extensions_mut().insert(tunnel);
@@ -336,12 +371,29 @@ async fn pass(
     body: RequestBody,
     purpose: Purpose<'_>,
     why: Fwd,
+    cover: Option<&Waiter<'_>>,
 ) -> Response<Body> {
     let told = site.cache_status(&core.edge.name, None);
     let by_rule = why == Fwd::Bypass && site.rules.bypasses(asked.matched);
     let mut status = CacheStatus { fwd: Some(why), detail: by_rule.then_some("rule"), ..told };
     let before = Before::of(core, site, asked);
-    let response = match ask_for(core, site, asked, body, purpose, Need::Client).await {
+    let behalf = Behalf::of_client(asked, cover.is_some());
+    let asking = ask_for(core, site, asked, body, purpose, behalf);
+    let answered = match cover {
+        None => asking.await,
+        Some(waiter) => match waiter.patient(asking).await {
+            Ok(answered) => answered,
+            Err(stale) => return stale,
+        },
+    };
+    let stale = cover.and_then(|waiter| match &answered {
+        Ok(answered) => waiter.instead_of_answer(answered.response.status()),
+        Err(error) => waiter.instead_of(error),
+    });
+    if let Some(stale) = stale {
+        return stale;
+    }
+    let response = match answered {
         Ok(answered) => {
             status.fwd_status = Some(answered.response.status());
             match effects::settle(core, site, asked, before, &answered) {
@@ -402,15 +454,16 @@ async fn join(
     asked: &Arc<Asked>,
     mut forward: Forward<Stored>,
 ) -> Response<Body> {
+    let demand = core.edge.epochs.demand(&key.place());
     match ranged::serve(core, site, key, asked, &forward).await {
         Course::Done(response) => return response,
         Course::Pass => {
-            return pass(core, site, asked, RequestBody::Empty, Purpose::Pass, forward.why).await;
+            let forward = &forward;
+            let waiter = Waiter { core, site, key, asked, forward, demand, leads: true };
+            return pass_on(&waiter).await;
         }
         Course::Whole => {}
     }
-    let why = forward.why;
-    let demand = core.edge.epochs.demand(&key.place());
     let mut tried = Vec::new();
     while tried.len() < MAX_FLIGHTS {
         let now = core.now().mono;
@@ -451,7 +504,8 @@ async fn join(
         }
         tried.push(seat.number());
     }
-    pass(core, site, asked, RequestBody::Empty, Purpose::Pass, why).await
+    let forward = &forward;
+    pass_on(&Waiter { core, site, key, asked, forward, demand, leads: true }).await
 }
 
 /// Whether a client asks for a part, or conditionally.

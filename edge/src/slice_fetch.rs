@@ -10,8 +10,9 @@ use meridian_edge_rules::partial::{ContentRange, if_range, may_combine, whole_fi
 use meridian_edge_rules::stored::StoredHead;
 use tracing::debug;
 
-use crate::ask::{Answered, Need, ask_for};
+use crate::ask::{Answered, ask_for};
 use crate::asked::Asked;
+use crate::behalf::Behalf;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial};
 use crate::core::Core;
@@ -82,10 +83,10 @@ impl SliceFetch {
             (None, Some(stored)) => Condition::Other(&stored.head().validators),
             (None, None) => Condition::Always,
         };
-        let need = Need::of(self.lead.wanted, self.forward.stale.as_ref());
+        let behalf = Behalf::of_flight(core, site, &self.lead, &self.forward);
         let ask = |condition| {
             let purpose = Purpose::Part(&range, condition);
-            ask_for(core, site, asked, RequestBody::Empty, purpose, need)
+            ask_for(core, site, asked, RequestBody::Empty, purpose, behalf)
         };
         let mut answered = ask(condition).await;
         if let (Ok(Answered { response, .. }), Some(stored)) = (&answered, validate)

@@ -1,6 +1,10 @@
 //! A request that waited for a flight, and what the flight's landing is to it: a share of the
 //! answer, what is stored in place of an error, or nothing.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::{Response, StatusCode, header};
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::Forward;
@@ -27,6 +31,9 @@ const SLOW: &str = "slow-upstream";
 /// The origin is not asked at all.
 const BREAKER_OPEN: &str = "breaker-open";
 
+/// A fetch that ends with its client's time is let say why.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// How upstream failed.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
@@ -38,10 +45,10 @@ enum Failure {
 
 /// A request that waited for a flight, as its leader or with it.
 pub(crate) struct Waiter<'a> {
-    pub(crate) core: &'a Core,
-    pub(crate) site: &'a Site,
+    pub(crate) core: &'a Arc<Core>,
+    pub(crate) site: &'a Arc<Site>,
     pub(crate) key: &'a CacheKey,
-    pub(crate) asked: &'a Asked,
+    pub(crate) asked: &'a Arc<Asked>,
     pub(crate) forward: &'a Forward<Stored>,
     pub(crate) demand: Demand,
     pub(crate) leads: bool,
@@ -49,18 +56,60 @@ pub(crate) struct Waiter<'a> {
 
 impl Waiter<'_> {
     /// The landing of `flight`; or what is stored, where that may stand in for an origin that has
-    /// taken too long already. The fetch goes on behind the client's back.
+    /// taken too long already; or that the client's own time is over. The fetch goes on behind its
+    /// back.
     pub(crate) async fn landed(&self, flight: &Flight) -> Result<Landing, Response<Body>> {
         let patience = self.site.resilience.stale_patience.filter(|_| self.forward.stale.is_some());
-        let Some(patience) = patience else { return Ok(flight.landed().await) };
-        let left = patience.saturating_sub(flight.age(self.core.now().mono));
-        if let Ok(landing) = timeout(left, flight.landed()).await {
-            return Ok(landing);
+        if let Some(patience) = patience {
+            let left = patience.saturating_sub(flight.age(self.core.now().mono));
+            if let Ok(landing) = timeout(left, flight.landed()).await {
+                return Ok(landing);
+            }
+            if let Some(stale) = self.stale(Failure::ServerError, None, Some(SLOW)) {
+                return Err(stale);
+            }
         }
-        match self.stale(Failure::ServerError, None, Some(SLOW)) {
-            Some(stale) => Err(stale),
-            None => Ok(flight.landed().await),
+        let Some(origin) = self.site.origins_for(self.asked.matched).first() else {
+            return Ok(flight.landed().await);
+        };
+        let limit = origin.limits.total;
+        let end = self.asked.since + limit + GRACE;
+        let left = end.saturating_duration_since(self.core.now().mono);
+        timeout(left, flight.landed()).await.map_err(|_elapsed| {
+            let error = FetchError::HttpResponseTimeout { upstream: origin.name.clone(), limit };
+            self.instead_of(&error).unwrap_or_else(|| self.failed(&error))
+        })
+    }
+
+    /// What `asking` comes to; or what is stored, where that may stand in for an origin that takes
+    /// too long.
+    pub(crate) async fn patient<T>(
+        &self,
+        asking: impl Future<Output = T>,
+    ) -> Result<T, Response<Body>> {
+        let mut asking = pin!(asking);
+        if let Some(patience) = self.site.resilience.stale_patience {
+            if let Ok(answered) = timeout(patience, asking.as_mut()).await {
+                return Ok(answered);
+            }
+            if let Some(stale) = self.stale(Failure::ServerError, None, Some(SLOW)) {
+                return Err(stale);
+            }
         }
+        Ok(asking.await)
+    }
+
+    /// What is stored in place of an error, if it may stand there.
+    pub(crate) fn instead_of(&self, error: &FetchError) -> Option<Response<Body>> {
+        let is_open = matches!(*error, FetchError::DestinationUnavailable { .. });
+        let detail = if is_open { BREAKER_OPEN } else { error.token() };
+        self.stale(Failure::Disconnected, None, Some(detail))
+    }
+
+    /// What is stored in place of an answer with this status, if it may stand there.
+    pub(crate) fn instead_of_answer(&self, status: StatusCode) -> Option<Response<Body>> {
+        let is_error = status.is_server_error();
+        is_error.then(|| self.stale(Failure::ServerError, Some(status), None))?
     }
 
     /// Its answer; `None` if the landing is not for it.
@@ -124,12 +173,7 @@ impl Waiter<'_> {
                     Some(self.failed(&FetchError::SharedFailure { upstream, status }))
                 })
             }
-            Landing::Failed(error) => {
-                let is_open = matches!(*error, FetchError::DestinationUnavailable { .. });
-                let detail = if is_open { BREAKER_OPEN } else { error.token() };
-                let stale = self.stale(Failure::Disconnected, None, Some(detail));
-                stale.or_else(|| Some(self.failed(&error)))
-            }
+            Landing::Failed(error) => self.instead_of(&error).or_else(|| Some(self.failed(&error))),
         }
     }
 
@@ -140,7 +184,7 @@ impl Waiter<'_> {
         epochs.may_share(self.demand, flight.stamp(), &self.key.place(), tags)
     }
 
-    const fn asking(&self) -> RequestView<'_> {
+    fn asking(&self) -> RequestView<'_> {
         RequestView { method: &self.asked.method, headers: &self.asked.headers }
     }
 

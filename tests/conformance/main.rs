@@ -19,7 +19,7 @@
 //! - [`site_rules`] what a site does otherwise for some requests
 //! - [`explaining`] what `explain` says of the next request
 //! - [`limits`], [`least_rate`], [`uploading`] what one client may cost
-//! - [`resilience`] an origin that is slow, failing, flapping or gone
+//! - [`resilience`], [`patience`] an origin that is slow, failing, flapping or gone
 //!
 //! Tables of [`rows`], in both profiles where these agree:
 //! - [`ageing`] RFC 9111 §4.2.3, §5.1 · [`expiring`] §5.3 · [`heuristic`] §4.2.2, §5.2.2.3
@@ -38,6 +38,7 @@ mod invalidating;
 mod least_rate;
 mod limits;
 mod message;
+mod patience;
 mod purging;
 mod ranging;
 mod replica;

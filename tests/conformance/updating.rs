@@ -40,7 +40,9 @@ async fn a_head_that_says_nothing_else_freshens_and_one_that_does_outdates() {
         });
         edge.get(path).await;
         let head = ask(&edge, Method::HEAD, path, &[]).await;
-        assert_eq!((head.status.as_u16(), head.header("x-n")), (code, Some("2")), "{path}");
+        // What is stored stands in for a failure, as it does for who asks by GET.
+        let want = if code >= 500 { (200, Some("1")) } else { (code, Some("2")) };
+        assert_eq!((head.status.as_u16(), head.header("x-n")), want, "{path}");
         assert!(head.cache_status().starts_with("fra-1; fwd=stale"), "{}", head.cache_status());
         let after = edge.get(path).await;
         assert_eq!(is_hit(&after), updated, "{path}: {}", after.cache_status());

@@ -36,8 +36,9 @@ pub(crate) fn pause(
 /// What `Retry-After` asks for (RFC 9110 §10.2.3).
 pub(crate) fn retry_after(answer: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     let said = answer.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = said.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+    if !said.is_empty() && said.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is very long.
+        return Some(Duration::from_secs(said.parse().unwrap_or(u64::MAX)));
     }
     let at = httpdate::parse_http_date(said).ok()?;
     Some(at.duration_since(wall).unwrap_or(Duration::ZERO))
@@ -87,7 +88,10 @@ mod tests {
             (Some("0"), Some(0)),
             (Some("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10)),
             (Some("Sun, 06 Nov 1994 08:49:27 GMT"), Some(0)), // past
+            (Some("99999999999999999999"), Some(u64::MAX)),
             (Some("-1"), None),
+            (Some("+1"), None),
+            (Some(""), None),
             (Some("soon"), None),
         ];
         for (field, want) in rows {

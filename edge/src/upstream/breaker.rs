@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //! - Half-open, no more than [`Settings::probes`] are ever out at once, also when none reports.
-//! - It never stays half-open: a probe that does not report in time has failed.
+//! - It never stays half-open: a probe that does not report in time has failed, or makes room for
+//!   another where it was its client that took so long.
 //! - What was admitted in one state says nothing in a later one.
 
 use std::time::{Duration, Instant};
@@ -132,6 +133,8 @@ enum State {
 struct Probe {
     number: u64,
     until: Instant,
+    /// How long it takes says something about the origin.
+    is_timed: bool,
 }
 
 /// The counts of the window.
@@ -265,6 +268,7 @@ impl Breaker {
                 Reason::CooledDown
             }
             State::HalfOpen { out, .. } => {
+                out.retain(|probe| probe.is_timed || now < probe.until);
                 if !out.iter().any(|probe| probe.until <= now) {
                     return None;
                 }
@@ -304,9 +308,19 @@ impl Breaker {
                     return Err(Refusal { retry_after: SOON });
                 }
                 self.probes += 1;
-                out.push(Probe { number: self.probes, until: now + self.settings.probe_timeout });
+                let until = now + self.settings.probe_timeout;
+                out.push(Probe { number: self.probes, until, is_timed: true });
                 Ok(permit(Some(self.probes)))
             }
+        }
+    }
+
+    /// The call waits for its own client: if that takes too long it says nothing, and a probe's
+    /// place goes to another. That it failed is heard all the same.
+    pub(crate) fn untimed(&mut self, permit: &Permit) {
+        if let State::HalfOpen { out, .. } = &mut self.state {
+            let own = out.iter_mut().filter(|probe| Some(probe.number) == permit.probe);
+            own.for_each(|probe| probe.is_timed = false);
         }
     }
 
@@ -333,10 +347,9 @@ impl Breaker {
             State::HalfOpen { out, succeeded } => {
                 let was = out.len();
                 out.retain(|probe| Some(probe.number) != permit.probe);
-                if out.len() == was {
-                    return None; // reported before
-                }
+                let is_late = out.len() == was; // its place was given to another
                 match outcome {
+                    Outcome::Slow | Outcome::Success if is_late => return None,
                     Outcome::Slow | Outcome::Failure => {
                         self.open(now, chance);
                         Reason::ProbeFailed

@@ -288,6 +288,23 @@ fn a_call_that_is_slow_and_then_ends_is_one_call() {
 }
 
 #[test]
+fn an_upload_is_no_probe_for_long_and_its_failure_counts_however_late() {
+    for (outcome, want) in [(Outcome::Failure, Phase::Open), (Outcome::Success, Phase::HalfOpen)] {
+        let mut world = World::at("half-open"); // one probe of two is out
+        let mut upload = world.out.pop().expect("a probe is out");
+        world.breaker.untimed(&upload);
+        world.pass(secs(5));
+        assert_eq!(world.breaker.phase(), Phase::HalfOpen, "that is its client's own time");
+        for _ in 0..2 {
+            world.breaker.admit(world.now, 0.0).expect("its place is free");
+        }
+        assert!(world.breaker.admit(world.now, 0.0).is_err());
+        world.breaker.report(&mut upload, outcome, world.now, 0.0);
+        assert_eq!(world.breaker.phase(), want, "{outcome:?}");
+    }
+}
+
+#[test]
 fn what_failed_long_ago_does_not_count() {
     let mut world = World::new(Settings { consecutive_failures: 0, ..SETTINGS });
     for _ in 0..9 {

@@ -13,7 +13,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// The places of one origin, shared by all cores.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Bulkhead {
     max_requests: u32,
     reserve: u32,
     waiting: AtomicU32,
+    /// Somebody has begun to wait.
+    joined: Notify,
     max_queue: u32,
     /// With so many waiting uploads wait no more.
     upload_queue: u32,
@@ -80,6 +82,7 @@ impl Bulkhead {
             max_requests,
             reserve,
             waiting: AtomicU32::new(0),
+            joined: Notify::new(),
             max_queue,
             upload_queue: part(max_queue, uploads).max(1),
         })
@@ -130,6 +133,15 @@ impl Bulkhead {
         Ok(Place { _place: place, _of_kind: Some(background) })
     }
 
+    /// Waits until somebody waits for a place.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn pressed(&self) {
+        while self.waiting() == 0 {
+            self.joined.notified().await;
+        }
+    }
+
     /// Lets no more than `limit` in from now on, as far as places are free; the rest follows with
     /// the next call.
     pub(crate) fn adapt(&self, limit: u32) {
@@ -178,6 +190,7 @@ impl<'a> Waiter<'a> {
     fn join(bulkhead: &'a Bulkhead, most: u32) -> Option<Self> {
         let more = |n: u32| (n < most).then_some(n + 1);
         bulkhead.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        bulkhead.joined.notify_one(); // one who leaves makes room for one
         Some(Self(&bulkhead.waiting))
     }
 }

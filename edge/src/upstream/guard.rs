@@ -144,13 +144,15 @@ impl Guard {
         })
     }
 
-    /// Whether a call may go out. `is_resilient`: what the site that asks says of breakers.
+    /// Whether a call may go out. `is_resilient`: what the site that asks says of breakers;
+    /// `is_timed`: how long it takes says something about the origin.
     ///
     /// # Errors
     /// When the breaker refuses it.
     pub(crate) fn admit(
         self: &Arc<Self>,
         is_resilient: bool,
+        is_timed: bool,
         now: Instant,
     ) -> Result<Call, FetchError> {
         let mut breaker = lock(&self.breaker);
@@ -161,6 +163,9 @@ impl Guard {
         }
         let change = breaker.tick(now, chance());
         let admitted = breaker.admit(now, chance());
+        if let (false, Ok(permit)) = (is_timed, &admitted) {
+            breaker.untimed(permit);
+        }
         drop(breaker);
         self.tell(change);
         match admitted {
