@@ -111,7 +111,8 @@ rect.errors{fill:var(--errors);stroke:none}rect.attempts{fill:var(--attempts);st
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--rule);\
 vertical-align:top}.ok{color:var(--hits)}.failed{color:var(--errors);font-weight:bold}\
-.measured,.when{color:var(--soft)}";
+.measured,.when{color:var(--soft)}\
+@media(max-width:40rem){svg text{font-size:16px}}";
 
 /// Writes the page.
 pub(crate) fn page(story: &Story) -> String {
