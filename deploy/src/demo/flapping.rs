@@ -64,10 +64,11 @@ impl Rhythm {
         }
     }
 
-    /// Requests that reach the origin of one edge while it is gone: those that trip the breaker, as
-    /// many that are under way then or go out anew as the reset met a kept connection, and probes.
+    /// Requests of one edge that reach the origin while it is gone: those that trip the breaker and
+    /// as many that are under way then, each once more where the reset met a kept connection, and
+    /// probes.
     fn in_vain(self) -> u64 {
-        2 * FAILURES + PROBES * self.trials()
+        4 * FAILURES + PROBES * self.trials()
     }
 
     /// The share of all seconds in which the breaker lets requests through in any case: the longest
@@ -243,7 +244,7 @@ mod tests {
     fn the_bounds_follow_from_the_rhythm() {
         let rhythm = Rhythm { half: 5, flaps: 5, rate: 300.0 };
         // After 0.375, 1.125, 2.625, 4.125 s at the earliest.
-        assert_eq!((rhythm.trials(), rhythm.in_vain()), (4, 28));
+        assert_eq!((rhythm.trials(), rhythm.in_vain()), (4, 48));
         // From 2.5 s on there is a ramp of 3 s: 2.5 s of it, up to five sixths.
         assert!((rhythm.served() - 2.5 * 2.5 / 3.0 / 2.0 / 10.0).abs() < 1e-9);
         assert!((rhythm.first_second(2) - 124.0).abs() < 1e-9);
