@@ -15,73 +15,14 @@ use bytes::Bytes;
 use meridian_control_wire::cursor::Cursor;
 use meridian_control_wire::frame::SnapItem;
 use meridian_control_wire::operation::Operation;
-use meridian_control_wire::purge::PurgeOrder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::order::{Accepted, Change, PurgeRequest, Refused, Revision};
+
 /// What a store will give.
 pub(crate) type Promise<'s, T> = Pin<Box<dyn Future<Output = Result<T, Denied>> + Send + 's>>;
-
-/// A purge to be ordered.
-#[derive(Debug, Clone)]
-pub(crate) struct PurgeRequest {
-    pub(crate) order: PurgeOrder,
-    /// The name of the token.
-    pub(crate) by: String,
-    pub(crate) key: Option<RepeatKey>,
-}
-
-/// An `Idempotency-Key`, and what it was first used with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RepeatKey {
-    /// The hash of the key.
-    pub(crate) key: [u8; 32],
-    /// The hash of the order.
-    pub(crate) fingerprint: [u8; 32],
-}
-
-/// A purge that is durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Accepted {
-    pub(crate) id: String,
-    pub(crate) seq: u64,
-    /// An earlier request with the same key did it.
-    pub(crate) replayed: bool,
-}
-
-/// A change of a register.
-#[derive(Debug, Clone)]
-pub(crate) struct Change {
-    pub(crate) key: String,
-    /// None: it goes.
-    pub(crate) value: Option<Value>,
-    pub(crate) condition: Condition,
-    /// The name of the token.
-    pub(crate) by: String,
-}
-
-/// What must hold for a change to be made (RFC 9110 §13.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// Nothing.
-    Any,
-    /// The register is there.
-    Exists,
-    /// It is not.
-    Absent,
-    /// It has one of these revisions.
-    Revisions(Vec<u64>),
-}
-
-/// What a register holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Revision {
-    /// None: it is gone.
-    pub(crate) value: Option<Value>,
-    /// The entry that made it so.
-    pub(crate) seq: u64,
-}
 
 /// An entry of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,24 +89,9 @@ pub(crate) struct StoreState {
 /// Why a store does not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
-    /// The key was used with another order.
-    #[error("this Idempotency-Key was used with another request")]
-    Mismatch,
-    /// The condition does not hold.
-    #[error("the register has {}", match found {
-        Some(revision) => format!("revision {revision}"),
-        None => "no value".to_owned(),
-    })]
-    Conflict {
-        /// The revision that it has.
-        found: Option<u64>,
-    },
-    /// There is no such register.
-    #[error("there is no such register")]
-    Absent,
-    /// There is no room for another register.
-    #[error("there are journal.max_registers registers already")]
-    Full,
+    /// It does nothing, and that is certain.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The log does not go back that far.
     #[error("the log begins after {low_water}")]
     Compacted {

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::control_store::{Condition, Denied, Revision, is_site};
+use crate::control_store::is_site;
+use crate::order::{Condition, Refused, Revision};
 
 /// The registers of a replica. A clone costs its keys, not its values.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +27,7 @@ impl Registers {
         key: &str,
         condition: &Condition,
         most: usize,
-    ) -> Result<Option<String>, Denied> {
+    ) -> Result<Option<String>, Refused> {
         let found = self.live(key).map(|revision| revision.seq);
         let holds = match (condition, found) {
             (Condition::Any, _) | (Condition::Exists, Some(_)) | (Condition::Absent, None) => true,
@@ -36,14 +37,14 @@ impl Registers {
             }
         };
         if !holds {
-            return Err(Denied::Conflict { found });
+            return Err(Refused::Conflict { found });
         }
         if self.0.contains_key(key) || self.0.len() < most {
             return Ok(None);
         }
         let gone = self.0.iter().filter(|(_, revision)| revision.value.is_none());
         let oldest = gone.min_by_key(|(_, revision)| revision.seq);
-        oldest.map(|(key, _)| Some(key.clone())).ok_or(Denied::Full)
+        oldest.map(|(key, _)| Some(key.clone())).ok_or(Refused::Full)
     }
 
     /// Makes it so; also what a restart restores.
@@ -68,7 +69,8 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{Condition, Denied, Registers, Revision};
+    use super::Registers;
+    use crate::order::{Condition, Refused, Revision};
 
     fn put(registers: &mut Registers, key: &str, seq: u64, there: bool) {
         let value = there.then(|| json!(seq));
@@ -80,7 +82,7 @@ mod tests {
         let mut registers = Registers::default();
         put(&mut registers, "a", 3, true);
         put(&mut registers, "gone", 4, false);
-        let denied = |found| Err(Denied::Conflict { found });
+        let denied = |found| Err(Refused::Conflict { found });
         let rows = [
             ("a", Condition::Any, Ok(None)),
             ("a", Condition::Exists, Ok(None)),
@@ -103,7 +105,7 @@ mod tests {
         let mut registers = Registers::default();
         put(&mut registers, "a", 3, true);
         assert_eq!(registers.judge("b", &Condition::Any, 2), Ok(None));
-        assert_eq!(registers.judge("b", &Condition::Any, 1), Err(Denied::Full));
+        assert_eq!(registers.judge("b", &Condition::Any, 1), Err(Refused::Full));
         assert_eq!(registers.judge("a", &Condition::Any, 1), Ok(None));
         put(&mut registers, "x", 9, false);
         put(&mut registers, "y", 8, false);

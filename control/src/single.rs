@@ -24,11 +24,11 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control_store::{
-    Accepted, Change, ControlStore, Denied, Entry, Promise, PurgeRequest, Recent, Revision,
-    Snapshot, Standing, StoreState, What, is_site,
+    ControlStore, Denied, Entry, Promise, Recent, Snapshot, Standing, StoreState, What, is_site,
 };
 use crate::error::StoreError;
 use crate::lives::Lives;
+use crate::order::{Accepted, Change, PurgeRequest, Revision};
 use crate::purges::Folded;
 use crate::register::millis;
 use crate::registers::Registers;

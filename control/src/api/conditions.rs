@@ -7,7 +7,7 @@ use meridian_control_wire::problem::ErrorCode;
 use sha2::{Digest, Sha256};
 
 use crate::answer::Refusal;
-use crate::control_store::Condition;
+use crate::order::Condition;
 
 /// The longest `Idempotency-Key`, in characters.
 const MAX_KEY: usize = 255;
@@ -81,7 +81,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{condition, key_in, repeat_key};
-    use crate::control_store::Condition;
+    use crate::order::Condition;
 
     #[test]
     fn a_key_is_bare_or_quoted() {

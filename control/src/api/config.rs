@@ -15,7 +15,7 @@ use crate::api::conditions::condition;
 use crate::api::input::body_of;
 use crate::api::levels::denied;
 use crate::context::Context;
-use crate::control_store::{Change, Revision};
+use crate::order::{Change, Revision};
 
 /// The longest key, in bytes.
 const MAX_KEY: usize = 255;

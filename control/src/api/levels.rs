@@ -11,6 +11,7 @@ use meridian_control_wire::problem::ErrorCode;
 
 use crate::answer::Refusal;
 use crate::control_store::Denied;
+use crate::order::Refused;
 
 /// Where the answer tells it.
 pub(super) const FIELD: HeaderName = HeaderName::from_static("meridian-consistency");
@@ -83,10 +84,14 @@ fn unknown(word: &str, known: &str) -> Refusal {
 /// What a client hears when the store denies something.
 pub(super) fn denied(denied: Denied) -> Refusal {
     let code = match &denied {
-        Denied::Mismatch => ErrorCode::IdempotencyMismatch,
-        Denied::Conflict { .. } => ErrorCode::RevConflict,
-        Denied::Absent => ErrorCode::NotFound,
-        Denied::Full | Denied::Ending => ErrorCode::Overloaded,
+        Denied::Refused(refused) => match refused {
+            Refused::Mismatch => ErrorCode::IdempotencyMismatch,
+            Refused::Conflict { .. } => ErrorCode::RevConflict,
+            Refused::Absent | Refused::UnknownRegion => ErrorCode::NotFound,
+            Refused::Full => ErrorCode::Overloaded,
+            Refused::EdgesFull => ErrorCode::RegisterFull,
+        },
+        Denied::Ending => ErrorCode::Overloaded,
         Denied::Compacted { .. } => ErrorCode::CursorCompacted,
         Denied::Unknown => ErrorCode::OutcomeUnknown,
         Denied::Unreadable => ErrorCode::Internal,

@@ -16,8 +16,9 @@ use crate::api::conditions::repeat_key;
 use crate::api::input::{body_of, parameter};
 use crate::api::levels::denied;
 use crate::context::Context;
-use crate::control_store::{Accepted, Denied, Entry, PurgeRequest, RepeatKey, What};
+use crate::control_store::{Denied, Entry, What};
 use crate::delivery::Level;
+use crate::order::{Accepted, PurgeRequest, RepeatKey};
 use crate::single::seq_of;
 use crate::world;
 

@@ -14,8 +14,9 @@ use meridian_control_wire::selector::Selector;
 use tokio::task::JoinSet;
 
 use super::Hub;
-use crate::control_store::{ControlStore, PurgeRequest};
+use crate::control_store::ControlStore;
 use crate::metrics::ControlMetrics;
+use crate::order::PurgeRequest;
 use crate::server::Busy;
 use crate::{single, world};
 

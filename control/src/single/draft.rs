@@ -10,7 +10,8 @@ use std::sync::Arc;
 use meridian_config::control::Journal as Limits;
 use meridian_control_wire::operation::Operation;
 
-use crate::control_store::{Accepted, Change, Denied, Entry, PurgeRequest, Revision, Row, What};
+use crate::control_store::{Denied, Entry, Row, What};
+use crate::order::{Accepted, Change, PurgeRequest, Refused, Revision};
 use crate::purges::Folded;
 use crate::register::millis;
 use crate::registers::Registers;
@@ -69,7 +70,7 @@ impl<'l> Draft<'l> {
         {
             let same = row.fingerprint == key.fingerprint;
             let first = Accepted { id: row.id, seq: row.seq, replayed: true };
-            return Ok(if same { Ok(first) } else { Err(Denied::Mismatch) });
+            return Ok(if same { Ok(first) } else { Err(Refused::Mismatch.into()) });
         }
         let seq = self.marks.last.saturating_add(1);
         let id = id_of(seq);
@@ -92,10 +93,10 @@ impl<'l> Draft<'l> {
         let most = usize::try_from(self.limits.max_registers.get()).unwrap_or(usize::MAX);
         let gone = match self.registers.judge(&key, &condition, most) {
             Ok(gone) => gone,
-            Err(denied) => return Ok(Err(denied)),
+            Err(refused) => return Ok(Err(refused.into())),
         };
         if value.is_none() && self.registers.live(&key).is_none() {
-            return Ok(Err(Denied::Absent));
+            return Ok(Err(Refused::Absent.into()));
         }
         if let Some(gone) = gone {
             self.registers.forget(&gone);

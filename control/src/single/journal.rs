@@ -13,10 +13,11 @@ use redb::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::control_store::{Entry, Revision, Row};
+use crate::control_store::{Entry, Row};
 use crate::disk;
 use crate::error::StoreError;
 use crate::lives::{Life, Lives};
+use crate::order::Revision;
 use crate::purges::{Edit, Target};
 
 const FILE: &str = "journal.redb";

@@ -15,9 +15,8 @@ use proptest::{prop_oneof, test_runner::Config};
 use serde_json::json;
 
 use super::{Single, Writer, open, seq_of};
-use crate::control_store::{
-    Change, Condition, ControlStore, Denied, PurgeRequest, RepeatKey, What,
-};
+use crate::control_store::{ControlStore, Denied, What};
+use crate::order::{Change, Condition, PurgeRequest, Refused, RepeatKey};
 
 fn config(data: &Path, keep: u32) -> Control {
     let data = data.display();
@@ -110,7 +109,7 @@ impl Model {
                 assert!(done.replayed && done.seq == seq);
                 return;
             }
-            Some(_) => return assert_eq!(done, Err(Denied::Mismatch)),
+            Some(_) => return assert_eq!(done, Err(Denied::Refused(Refused::Mismatch))),
             None => {}
         }
         let done = done.unwrap();
@@ -137,13 +136,15 @@ impl Model {
         if !self.registers.contains_key(&key) && self.registers.len() >= 3 {
             let gone = self.registers.iter().filter(|(_, (value, _))| value.is_none());
             let oldest = gone.min_by_key(|(_, (_, seq))| *seq).map(|(key, _)| key.clone());
-            let Some(oldest) = oldest else { return assert_eq!(done, Err(Denied::Full)) };
+            let Some(oldest) = oldest else {
+                return assert_eq!(done, Err(Denied::Refused(Refused::Full)));
+            };
             if there {
                 self.registers.remove(&oldest);
             }
         }
         if !there && !live {
-            return assert_eq!(done, Err(Denied::Absent));
+            return assert_eq!(done, Err(Denied::Refused(Refused::Absent)));
         }
         let seq = u64::try_from(self.log.len()).unwrap() + 1;
         assert_eq!(done.unwrap().seq, seq);
