@@ -207,3 +207,77 @@ impl fmt::Display for Batch {
         write!(f, "{} orders of {}", self.orders.len(), self.at_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::{
+        Accepted, Batch, Bounds, Change, Condition, EdgeChange, EdgeRecord, Order, Outcome,
+        PurgeOrder, PurgeRequest, Refused, RepeatKey, Revision,
+    };
+    use crate::auth::Fingerprint;
+
+    fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+        let text = serde_json::to_string(value).unwrap();
+        assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value, "{text}");
+    }
+
+    fn orders() -> Vec<Order> {
+        let registration = json!({"name": "fra-1", "region": "fra", "city": "", "url": "http://a",
+            "location": [50.0, 8.5], "admin": "http://b"});
+        let registration = serde_json::from_value(registration).unwrap();
+        let secret = Fingerprint::of("0123456789abcdef");
+        let purge: PurgeOrder = serde_json::from_value(json!({"tag": "a", "soft": true})).unwrap();
+        let key = Some(RepeatKey { key: [1; 32], fingerprint: [2; 32] });
+        let name = || "fra-1".parse().unwrap();
+        let record = EdgeRecord {
+            name: name(),
+            state: meridian_control_wire::EdgeState::Healthy,
+            heard_at_ms: 5,
+        };
+        let intent = meridian_control_wire::Intent::Drained;
+        let change = |condition| {
+            let (key, value) = ("site/a".to_owned(), Some(json!({"a": [1, null]})));
+            Order::Change(Change { key, value, condition, by: "ops".to_owned() })
+        };
+        vec![
+            Order::Purge {
+                request: PurgeRequest { order: purge, by: "ci".to_owned(), key },
+                nonce: u64::MAX,
+            },
+            change(Condition::Any),
+            change(Condition::Revisions(vec![1, 2])),
+            Order::Edge(EdgeChange::Enrol { registration, secret }),
+            Order::Edge(EdgeChange::Remove(name())),
+            Order::Edge(EdgeChange::Intend { region: "fra".parse().unwrap(), intent }),
+            Order::Edge(EdgeChange::Keep { states: vec![record], expired: vec![(name(), secret)] }),
+            Order::Begin { life: 7, cluster: [3; 16] },
+        ]
+    }
+
+    #[test]
+    fn a_batch_and_what_came_of_it_come_back_from_their_bytes() {
+        let bounds =
+            Bounds { keep: 1, folded: 2, keys: 3, key_expiry_ms: 4, registers: 5, edges: 6 };
+        let batch = Batch { at_ms: 9, bounds, orders: orders() };
+        assert_eq!(batch.to_string(), "8 orders of 9");
+        comes_back(&batch);
+        let accepted = Accepted { id: "1-a".to_owned(), seq: 1, replayed: true };
+        let outcomes = vec![
+            Outcome::Purged(accepted),
+            Outcome::Changed(Revision { value: None, seq: 4 }.into()),
+            Outcome::Enrolled { known: true },
+            Outcome::Removed(None),
+            Outcome::Intended,
+            Outcome::Kept(vec!["fra-1".parse().unwrap()]),
+            Outcome::Begun,
+            Outcome::Refused(Refused::Conflict { found: Some(3) }),
+            Outcome::Refused(Refused::EdgesFull),
+            Outcome::Refused(Refused::UnknownRegion),
+        ];
+        comes_back(&outcomes);
+    }
+}

@@ -29,3 +29,13 @@ impl fmt::Display for Replica {
         self.name.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Replica;
+
+    #[test]
+    fn a_member_is_shown_by_its_name() {
+        assert_eq!(Replica { name: "iad-1".parse().unwrap() }.to_string(), "iad-1");
+    }
+}
