@@ -1,4 +1,4 @@
-//! The seam between the API and whoever orders changes: purges and configuration registers.
+//! The seam between the API and whoever orders changes: purges, configuration registers, edges.
 //!
 //! One replica alone implements it now (`single`); an engine that agrees with other replicas, or
 //! one that exchanges with them, implements it next. Whoever asks knows nothing of either.
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::order::{Accepted, Change, PurgeRequest, Refused, Revision};
+use crate::order::{Accepted, Change, EdgeChange, Outcome, PurgeRequest, Refused, Revision};
 
 /// What a store will give.
 pub(crate) type Promise<'s, T> = Pin<Box<dyn Future<Output = Result<T, Denied>> + Send + 's>>;
@@ -115,6 +115,8 @@ pub(crate) trait ControlStore: std::fmt::Debug + Send + Sync {
     fn purge(&self, request: PurgeRequest) -> Promise<'_, Accepted>;
     /// Changes a register.
     fn change(&self, change: Change) -> Promise<'_, Arc<Revision>>;
+    /// Changes the registered edges, or what operators want of regions.
+    fn edge(&self, change: EdgeChange) -> Promise<'_, Outcome>;
     /// What a register holds, as of now or later; none: nothing.
     fn register(&self, key: &str) -> Promise<'_, Option<Arc<Revision>>>;
     /// What was acknowledged to anybody before the call is at or before the answer.

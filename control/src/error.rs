@@ -92,6 +92,15 @@ pub enum StoreError {
         /// The only format that this version reads.
         known: u64,
     },
+    /// A replica that is alone and one that agrees with others do not go on with each other's files.
+    #[error(
+        "{file} is of a replica that was alone and now has others in `replicas`, or the other way \
+         round: give it another folder `data`, or the `replicas` that it had"
+    )]
+    Engine {
+        /// The file.
+        file: PathBuf,
+    },
     /// A row makes no sense.
     #[error("{file}: table {table}, row {row}: {why}; restore the file from a copy or remove it")]
     Row {

@@ -25,10 +25,10 @@ use tokio_util::task::TaskTracker;
 use crate::answer::Body;
 use crate::control_store::{ControlStore, Denied, Recent, Snapshot, Standing, is_site};
 use crate::delivery::{Level, Member, Progress};
+use crate::machine::frame_of;
 use crate::metrics::ControlMetrics;
 use crate::register::millis;
 use crate::server::Busy;
-use crate::single::frame_of;
 use crate::world;
 
 /// Entries that are read from disk at once.

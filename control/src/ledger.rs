@@ -1,75 +1,48 @@
-//! What this replica knows: the register in memory, and the part of it that is on disk.
+//! What this replica knows of the edges, in memory; changes of it are ordered like any other.
 //!
-//! Answers reads from memory at once. Changes go to disk first, then to memory, one at a time and
-//! off the async threads. Agreement with other replicas comes in here: a change is then agreed
-//! upon before it is applied.
+//! Answers reads from memory at once. The machine tells it of every change that was applied, in
+//! their order; who asks for one here is answered after that.
 //!
 //! # Invariants
-//! - Nobody sees in memory what is not on disk, beats and what follows from them apart.
-//! - A change that began ends, also if whoever asked for it has left: memory and disk stay equal.
+//! - Nobody sees in memory what was not applied, beats and what follows from them apart.
+//! - A change that began ends, also if whoever asked for it has left.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use meridian_config::control::Control;
 use meridian_config::units::{NodeName, Region};
-use meridian_control_wire::problem::ErrorCode;
 use meridian_control_wire::{EdgeState, Intent, RegionView, Registration};
-use tokio::sync::Semaphore;
 
-use crate::answer::Refusal;
 use crate::auth::Fingerprint;
-use crate::error::StoreError;
+use crate::control_store::{ControlStore, Denied};
 use crate::health::Rules;
+use crate::order::{EdgeChange, EdgeRecord, Outcome, Refused};
 use crate::register::{Member, Register, Turn, millis};
-use crate::store::{Change, EdgeRow, Saved, Store};
+use crate::watcher::{EdgeEvent, EdgeRow, EdgeWatcher, EdgesSaved};
 use crate::world;
 
-/// Register and store of a replica.
+/// Records that one order takes with it at most.
+const RECORDS: usize = 1_000;
+
+/// What is known of the edges.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     register: Mutex<Register>,
-    store: Store,
-    /// Changes go one at a time, in the order in which they came.
-    turn: Arc<Semaphore>,
     position: AtomicU64,
-    sound: AtomicBool,
 }
 
 impl Ledger {
-    /// Opens the store and restores the register. Blocks.
-    pub(crate) fn open(config: &Control) -> Result<Self, StoreError> {
+    /// Knows nothing until it is told.
+    pub(crate) fn new(config: &Control) -> Self {
         let rules = Rules {
             lapse: config.health.edge_lapse.get(),
             recovery: config.health.edge_recovery.get(),
         };
         let most = usize::try_from(config.limits.max_edges.get()).unwrap_or(usize::MAX);
         let register = Register::new(rules, config.health.edge_expiry.get(), most);
-        Self::with(&config.data, register)
-    }
-
-    fn with(data: &Path, mut register: Register) -> Result<Self, StoreError> {
-        let (store, saved) = Store::open(data)?;
-        let Saved { edges, intents, position } = saved;
-        let (now, wall) = (world::now(), world::wall());
-        for row in edges {
-            let unheard = row.unheard(wall);
-            let EdgeRow { registration, secret, state, .. } = row;
-            register.insert(Member::restored(registration, secret, state, unheard, now));
-        }
-        for (region, intent) in intents {
-            register.intend(region, intent);
-        }
-        Ok(Self {
-            register: Mutex::new(register),
-            store,
-            turn: Arc::new(Semaphore::new(1)),
-            position: AtomicU64::new(position),
-            sound: AtomicBool::new(true),
-        })
+        Self { register: Mutex::new(register), position: AtomicU64::new(0) }
     }
 
     /// The register. Held for memory's time only, never across an await.
@@ -83,159 +56,108 @@ impl Ledger {
         self.position.load(Ordering::Relaxed)
     }
 
-    /// Whether the last change reached the disk.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.sound.load(Ordering::Relaxed)
-    }
-
     /// Registers an edge with the fingerprint of its new secret; whether its name was known.
     ///
     /// Dropping the future does not undo what began.
     pub(crate) async fn enrol(
-        self: &Arc<Self>,
+        &self,
+        store: &dyn ControlStore,
         registration: Registration,
         secret: Fingerprint,
-    ) -> Result<bool, Refusal> {
-        self.in_turn(move |ledger| {
-            let now = world::now();
-            let (member, known) = {
-                let register = ledger.register();
-                if !register.has_room_for(&registration.name) {
-                    let detail = "the register has limits.max_edges edges already";
-                    return Err(Refusal::new(ErrorCode::RegisterFull, detail));
-                }
-                register.enrolled(registration, secret, now)
-            };
-            let row = Change::PutEdge(Box::new(row(&member, member.recorded, now)));
-            ledger.durably(&[row])?;
-            ledger.register().insert(member);
-            Ok(known)
-        })
-        .await
+    ) -> Result<bool, Denied> {
+        if !self.register().has_room_for(&registration.name) {
+            return Err(Refused::EdgesFull.into()); // without a word to the disk
+        }
+        let enrol = EdgeChange::Enrol { registration: Box::new(registration), secret };
+        Ok(matches!(store.edge(enrol).await?, Outcome::Enrolled { known: true }))
     }
 
     /// Takes an edge out; `None` if there was none.
     pub(crate) async fn strike(
-        self: &Arc<Self>,
+        &self,
+        store: &dyn ControlStore,
         name: NodeName,
-    ) -> Result<Option<Registration>, Refusal> {
-        self.in_turn(move |ledger| {
-            if ledger.register().member(name.as_str()).is_none() {
-                return Ok(None);
-            }
-            ledger.durably(&[Change::RemoveEdge(name.clone())])?;
-            Ok(ledger.register().remove(&name).map(|member| member.registration))
-        })
-        .await
+    ) -> Result<Option<Registration>, Denied> {
+        match store.edge(EdgeChange::Remove(name)).await? {
+            Outcome::Removed(registration) => Ok(registration.map(|registration| *registration)),
+            _ => Err(Denied::Unknown),
+        }
     }
 
-    /// Notes what an operator wants of a region; `None` if nothing is known of it.
+    /// Notes what an operator wants of a region.
     pub(crate) async fn intend(
-        self: &Arc<Self>,
+        &self,
+        store: &dyn ControlStore,
         region: Region,
         intent: Intent,
-    ) -> Result<Option<RegionView>, Refusal> {
-        self.in_turn(move |ledger| {
-            if !ledger.register().knows(&region) {
-                return Ok(None);
-            }
-            if ledger.register().intent(&region) != intent {
-                ledger.durably(&[Change::Intend(region.clone(), intent)])?;
-                ledger.register().intend(region.clone(), intent);
-            }
-            Ok(Some(ledger.register().region(&region, world::now())))
-        })
-        .await
+    ) -> Result<RegionView, Denied> {
+        store.edge(EdgeChange::Intend { region: region.clone(), intent }).await?;
+        Ok(self.register().region(&region, world::now()))
     }
 
     /// Records how the edges are, and takes out those that have been unheard for too long.
-    pub(crate) async fn keep(self: &Arc<Self>) -> Result<Vec<NodeName>, Refusal> {
-        let now = world::now();
-        {
+    pub(crate) async fn keep(&self, store: &dyn ControlStore) -> Result<Vec<NodeName>, Denied> {
+        let (now, wall) = (world::now(), world::wall());
+        let (states, expired) = {
             let register = self.register();
-            if register.unrecorded(now).is_empty() && register.expired(now).is_empty() {
-                return Ok(Vec::new());
-            }
-        }
-        self.in_turn(|ledger| {
-            let now = world::now();
-            let (unrecorded, expired) = {
-                let register = ledger.register();
-                (register.unrecorded(now), register.expired(now))
+            let record = |(member, state): (Member, EdgeState)| EdgeRecord {
+                name: member.registration.name.clone(),
+                state,
+                heard_at_ms: millis(wall.saturating_sub(member.unheard(now))),
             };
-            let puts = unrecorded
-                .iter()
-                .map(|(member, state)| Change::PutEdge(Box::new(row(member, *state, now))));
-            let removals = expired.iter().cloned().map(Change::RemoveEdge);
-            ledger.durably(&puts.chain(removals).collect::<Vec<_>>())?;
-            let mut register = ledger.register();
-            for (member, state) in &unrecorded {
-                register.recorded(&member.registration.name, *state);
-            }
-            for name in &expired {
-                register.remove(name);
-            }
-            Ok(expired)
-        })
-        .await
+            let states = register.unrecorded(now).into_iter().map(record).take(RECORDS);
+            let secret = |name: NodeName| {
+                let secret = register.member(name.as_str())?.secret;
+                Some((name, secret))
+            };
+            let expired = register.expired(now).into_iter().filter_map(secret).take(RECORDS);
+            (states.collect::<Vec<_>>(), expired.collect::<Vec<_>>())
+        };
+        if states.is_empty() && expired.is_empty() {
+            return Ok(Vec::new());
+        }
+        match store.edge(EdgeChange::Keep { states, expired }).await? {
+            Outcome::Kept(gone) => Ok(gone),
+            _ => Err(Denied::Unknown),
+        }
     }
 
     /// Which edges changed their state since `told`.
     pub(crate) fn settle(&self, told: &mut BTreeMap<NodeName, EdgeState>) -> Vec<Turn> {
         self.register().settle(told, world::now())
     }
-
-    /// Waits for the change that is being made, and lets no other begin.
-    pub(crate) async fn end(&self) {
-        let last = self.turn.acquire().await;
-        self.turn.close();
-        drop(last);
-    }
-
-    fn durably(&self, changes: &[Change]) -> Result<(), Refusal> {
-        let applied = self.store.apply(changes);
-        self.sound.store(applied.is_ok(), Ordering::Relaxed);
-        match applied {
-            Ok(position) => {
-                self.position.store(position, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(%error, "a change cannot be made durable and is refused");
-                Err(Refusal::new(ErrorCode::Internal, "the change cannot be made durable"))
-            }
-        }
-    }
-
-    /// Runs `change` off the async threads, after those that came before it.
-    async fn in_turn<T: Send + 'static>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let broke = |detail: &str| Refusal::new(ErrorCode::Internal, detail);
-        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
-            return Err(broke("this replica is ending"));
-        };
-        let ledger = Arc::clone(self);
-        let changed = tokio::task::spawn_blocking(move || {
-            let changed = change(&ledger);
-            drop(ledger);
-            drop(turn); // here and last: who comes next waits for the change, not for its asker
-            changed
-        });
-        changed.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a change broke");
-            Err(broke("the change broke"))
-        })
-    }
 }
 
-fn row(member: &Member, state: EdgeState, now: Instant) -> EdgeRow {
-    let heard_at = world::wall().saturating_sub(member.unheard(now));
-    EdgeRow {
-        registration: member.registration.clone(),
-        secret: member.secret,
-        state,
-        heard_at_ms: millis(heard_at),
+impl EdgeWatcher for Ledger {
+    fn restored(&self, saved: EdgesSaved) {
+        let (now, wall) = (world::now(), world::wall());
+        let mut register = self.register();
+        register.clear();
+        for row in saved.edges {
+            let unheard = row.unheard(wall);
+            let EdgeRow { registration, secret, state, .. } = row;
+            register.insert(Member::restored(registration, secret, state, unheard, now));
+        }
+        for (region, intent) in saved.intents {
+            register.intend(region, intent);
+        }
+        self.position.store(saved.position, Ordering::Relaxed);
+    }
+
+    fn happened(&self, events: Vec<EdgeEvent>, position: u64) {
+        let now = world::now();
+        let mut register = self.register();
+        for event in events {
+            match event {
+                EdgeEvent::Enrolled { registration, secret } => {
+                    let (member, _known) = register.enrolled(*registration, secret, now);
+                    register.insert(member);
+                }
+                EdgeEvent::Removed(name) => drop(register.remove(&name)),
+                EdgeEvent::Intended { region, intent } => register.intend(region, intent),
+                EdgeEvent::Recorded { name, state } => register.recorded(&name, state),
+            }
+        }
+        self.position.store(position, Ordering::Relaxed);
     }
 }

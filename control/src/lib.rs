@@ -3,11 +3,12 @@
 //! - [`run`] and [`replica`]: a replica, from a checked configuration to a drained end.
 //!   [`front`]: the front door, a process of its own that follows any replica
 //! - `api` and `api/`: one file per resource, over what `context` holds. `ledger`: what this
-//!   replica knows, in memory and on disk (`register` pure, `store` on redb). `auth`: who may
-//! - `order`: what a replica is told to do, in any engine. `raft`: replicas that agree
-//! - `control_store`: the seam behind which purges and registers are ordered and kept; `single`
-//!   implements it for a replica that is alone, on `disk`. Its pure parts: `purges` (what left the
-//!   log), `registers`, `lives` (whose cursors are of this history)
+//!   replica knows of the edges, in memory (`register` pure), told by the machine (`watcher`).
+//!   `auth`: who may
+//! - `control_store`: the seam behind which changes are ordered and kept. `order`: what a replica
+//!   is told to do. `machine`: what that does to its rows on `disk`, the same in every engine; its
+//!   pure parts: `purges` (what left the log), `registers`, `lives` (whose cursors are of this
+//!   history). The engines: `single` for a replica that is alone; `raft` for replicas that agree
 //! - `feed`: the streams to the edges. `delivery`: who has applied what, pure
 //! - `health`: from beats to states, pure. `steer`: from a place to an edge, pure. `asker`: from
 //!   what a client says to a place, pure
@@ -21,8 +22,7 @@
 //! - A node is dialled by its name through `[peers]`; an address from the network is the last
 //!   resort, and only for an edge's admin listener.
 //!
-//! Absent on purpose: agreement between replicas (`control_store` and `ledger` are where another
-//! engine takes over), and everything about HTTP caching.
+//! Absent on purpose: everything about HTTP caching.
 
 mod answer;
 mod api;
@@ -37,6 +37,7 @@ mod feed;
 mod health;
 mod ledger;
 mod lives;
+mod machine;
 mod metrics;
 mod node;
 mod order;
@@ -51,7 +52,7 @@ mod registers;
 mod server;
 mod single;
 mod steer;
-mod store;
+mod watcher;
 mod world;
 
 pub mod error;

@@ -1,6 +1,7 @@
 //! Which cursors belong to this history. Pure state.
 //!
-//! Each start of a replica begins a life, with a number that no other start has. A cursor names
+//! Each start of a replica that is alone, and each leadership of one that agrees with others, begins
+//! a life, with a number that no other start has. A cursor names
 //! the life in which it was made. A replica that was restored from an older copy of its files does
 //! not know the lives after that copy, nor does it reach as far in the one that was copied: cursors
 //! from then are told from honest ones, however many entries it has accepted since.
@@ -17,7 +18,7 @@ use crate::control_store::Standing;
 /// Lives that are remembered; a cursor from before that is foreign.
 pub(crate) const MOST: usize = 1_000;
 
-/// One start of a replica.
+/// A start of a replica, or a leadership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Life {
     pub(crate) id: u64,
@@ -25,37 +26,49 @@ pub(crate) struct Life {
     pub(crate) start: u64,
 }
 
-/// The lives of a history, oldest first. Never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The lives of a history, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Lives {
-    cluster: [u8; 16],
-    before: Vec<Life>,
-    current: Life,
+    /// None: nothing has happened yet.
+    cluster: Option<[u8; 16]>,
+    lives: Vec<Life>,
 }
 
 impl Lives {
-    /// Begins another life after `before`, at the entry `last`. `seed` is from a clock and from
-    /// chance: never the same twice.
-    pub(crate) fn begun(cluster: [u8; 16], mut before: Vec<Life>, last: u64, seed: u64) -> Self {
-        let id = before.last().map_or(seed, |life| seed.max(life.id.saturating_add(1)));
-        let surplus = (before.len() + 1).saturating_sub(MOST);
-        before.drain(..surplus);
-        Self { cluster, before, current: Life { id, start: last } }
+    /// What stands on disk.
+    pub(crate) fn restored(cluster: Option<[u8; 16]>, lives: Vec<Life>) -> Self {
+        Self { cluster, lives }
     }
 
-    /// The life that lasts.
-    pub(crate) fn current(&self) -> Life {
-        self.current
+    /// Begins another life at the entry `last`. `seed` is from a clock and from chance: never the
+    /// same twice. A history without a name is called `cluster` from now on.
+    pub(crate) fn begin(&mut self, cluster: [u8; 16], last: u64, seed: u64) {
+        let id = self.lives.last().map_or(seed, |life| seed.max(life.id.saturating_add(1)));
+        let surplus = (self.lives.len() + 1).saturating_sub(MOST);
+        self.lives.drain(..surplus);
+        self.lives.push(Life { id, start: last });
+        self.cluster.get_or_insert(cluster);
+    }
+
+    /// Whose history it is, if it has begun.
+    pub(crate) fn cluster(&self) -> Option<[u8; 16]> {
+        self.cluster
+    }
+
+    /// The number of the life that lasts; zero before the first.
+    pub(crate) fn current(&self) -> u64 {
+        self.lives.last().map_or(0, |life| life.id)
     }
 
     /// All of them, for the disk.
     pub(crate) fn all(&self) -> impl Iterator<Item = Life> + '_ {
-        self.before.iter().copied().chain([self.current])
+        self.lives.iter().copied()
     }
 
-    /// The cursor of the entry `seq`.
+    /// The cursor of the entry `seq`. Before the first life it is nobody's.
     pub(crate) fn cursor(&self, seq: u64) -> Cursor {
-        Point { cluster: self.cluster, incarnation: self.current.id, at: At::Seq(seq) }.cursor()
+        let (cluster, incarnation) = (self.cluster.unwrap_or_default(), self.current());
+        Point { cluster, incarnation, at: At::Seq(seq) }.cursor()
     }
 
     /// What `cursor` is worth in a history whose last entry is `last`.
@@ -68,7 +81,7 @@ impl Lives {
         let mut lives = self.all().zip(ends.chain([last]));
         let end = lives.find(|(life, _)| life.id == incarnation).map(|(_, end)| end);
         match end {
-            Some(end) if cluster == self.cluster && seq <= end => Standing::Known(seq),
+            Some(end) if Some(cluster) == self.cluster && seq <= end => Standing::Known(seq),
             _ => Standing::Foreign,
         }
     }
@@ -83,13 +96,22 @@ mod tests {
 
     const CLUSTER: [u8; 16] = [1; 16];
 
+    /// `before` and another life.
+    fn begun(before: &Lives, last: u64, seed: u64) -> Lives {
+        let mut lives = before.clone();
+        lives.begin(CLUSTER, last, seed);
+        lives
+    }
+
     #[test]
     fn a_restored_copy_knows_what_it_shares_with_the_lost_history_and_no_more() {
-        let first = Lives::begun(CLUSTER, Vec::new(), 0, 10);
-        let second = Lives::begun(CLUSTER, first.all().collect(), 5, 20);
+        let first = begun(&Lives::default(), 0, 10);
+        let second = begun(&first, 5, 20);
         // copied at entry 7 of the second life, which went on to 9, and a third one to 12
-        let third = Lives::begun(CLUSTER, second.all().collect(), 9, 30);
-        let restored = Lives::begun(CLUSTER, second.all().collect(), 7, 40);
+        let third = begun(&second, 9, 30);
+        let restored = begun(&second, 7, 40);
+        let mut other = Lives::default();
+        other.begin([2; 16], 0, 40);
         let last = 100; // it has accepted many entries since
         let rows = [
             (first.cursor(5), Standing::Known(5)),
@@ -100,7 +122,7 @@ mod tests {
             (third.cursor(2), Standing::Foreign), // its life is not known: to be on the safe side
             (restored.cursor(100), Standing::Known(100)),
             (restored.cursor(101), Standing::Foreign),
-            (Lives::begun([2; 16], Vec::new(), 0, 40).cursor(1), Standing::Foreign),
+            (other.cursor(1), Standing::Foreign),
             ("nonsense".parse().unwrap(), Standing::Foreign),
         ];
         for (cursor, want) in rows {
@@ -110,19 +132,27 @@ mod tests {
 
     #[test]
     fn the_first_life_knows_its_own_cursors() {
-        let first = Lives::begun(CLUSTER, Vec::new(), 0, 10);
+        let first = begun(&Lives::default(), 0, 10);
         assert_eq!(first.standing(&first.cursor(3), 3), Standing::Known(3));
         assert_eq!(first.standing(&first.cursor(4), 3), Standing::Foreign);
     }
 
     #[test]
+    fn before_the_first_life_no_cursor_is_known() {
+        let none = Lives::default();
+        assert_eq!(none.standing(&none.cursor(0), 0), Standing::Foreign);
+        assert_eq!((none.cluster(), none.current()), (None, 0));
+        assert_eq!(begun(&none, 0, 7).cluster(), Some(CLUSTER));
+    }
+
+    #[test]
     fn lives_are_bounded_and_their_numbers_grow_even_if_the_clock_steps_back() {
-        let mut lives = Lives::begun(CLUSTER, Vec::new(), 0, 1_000);
+        let mut lives = begun(&Lives::default(), 0, 1_000);
         let oldest = lives.cursor(0);
         for _ in 0..MOST {
-            let before = lives.current().id;
-            lives = Lives::begun(CLUSTER, lives.all().collect(), 0, 7);
-            assert!(lives.current().id > before);
+            let before = lives.current();
+            lives = begun(&lives, 0, 7);
+            assert!(lives.current() > before);
         }
         assert_eq!(lives.all().count(), MOST);
         assert_eq!(lives.standing(&oldest, 0), Standing::Foreign);
@@ -134,13 +164,13 @@ mod tests {
             steps in proptest::collection::vec(0..5_u64, 1..20),
         ) {
             let (mut last, mut cursors) = (0, Vec::new());
-            let mut lives = Lives::begun(CLUSTER, Vec::new(), 0, 1);
+            let mut lives = begun(&Lives::default(), 0, 1);
             for step in steps {
                 for _ in 0..step {
                     last += 1;
                     cursors.push((lives.cursor(last), last));
                 }
-                lives = Lives::begun(CLUSTER, lives.all().collect(), last, 1);
+                lives = begun(&lives, last, 1);
             }
             for (cursor, seq) in cursors {
                 assert_eq!(lives.standing(&cursor, last), Standing::Known(seq));

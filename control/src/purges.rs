@@ -3,7 +3,7 @@
 //! # Invariants
 //! - Whoever knows everything up to some entry gets every selector that was purged after it, or
 //!   is told that nobody knows: never too little.
-//! - Never more than `most` selectors.
+//! - Never more selectors than whoever folds allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,27 +28,18 @@ pub(crate) enum Edit {
 }
 
 /// The purges that left the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Folded {
     newest: BTreeMap<Arc<Target>, u64>,
     by_seq: BTreeSet<(u64, Arc<Target>)>,
     /// What was purged at or before this entry is not known any more.
     floor: u64,
-    most: usize,
 }
 
 impl Folded {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { newest: BTreeMap::new(), by_seq: BTreeSet::new(), floor: 0, most }
-    }
-
-    /// What stands on disk, under a limit that may have shrunk.
-    pub(crate) fn restored(
-        rows: impl IntoIterator<Item = (Target, u64)>,
-        floor: u64,
-        most: usize,
-    ) -> Self {
-        let mut folded = Self { floor, ..Self::new(most) };
+    /// What stands on disk.
+    pub(crate) fn restored(rows: impl IntoIterator<Item = (Target, u64)>, floor: u64) -> Self {
+        let mut folded = Self { floor, ..Self::default() };
         for (target, seq) in rows {
             folded.put(Arc::new(target), seq, &mut Vec::new());
         }
@@ -59,8 +50,8 @@ impl Folded {
         self.floor
     }
 
-    /// Takes in a purge that leaves the log.
-    pub(crate) fn fold(&mut self, operation: &Operation, seq: u64) -> Vec<Edit> {
+    /// Takes in a purge that leaves the log, and keeps at most `most` selectors.
+    pub(crate) fn fold(&mut self, operation: &Operation, seq: u64, most: usize) -> Vec<Edit> {
         let mut edits = Vec::new();
         for selector in &operation.selectors {
             if !operation.soft && *selector == Selector::All {
@@ -78,7 +69,7 @@ impl Folded {
             let target = Target { selector: selector.clone(), soft: operation.soft };
             self.put(Arc::new(target), seq, &mut edits);
         }
-        while self.newest.len() > self.most {
+        while self.newest.len() > most {
             let Some((seq, oldest)) = self.by_seq.first().cloned() else { break };
             self.remove(&oldest, &mut edits);
             self.floor = self.floor.max(seq);
@@ -149,11 +140,11 @@ mod tests {
             most in 1..10_usize,
             known in 0..60_u64,
         ) {
-            let mut folded = Folded::new(most);
+            let mut folded = Folded::default();
             let mut disk: Vec<(Target, u64)> = Vec::new();
             let log: Vec<Operation> = log.into_iter().map(|(tag, soft)| operation(tag, soft)).collect();
             for (seq, operation) in (1..).zip(&log) {
-                for edit in folded.fold(operation, seq) {
+                for edit in folded.fold(operation, seq, most) {
                     match edit {
                         super::Edit::Put(target, seq) => {
                             disk.retain(|(other, _)| *other != *target);
@@ -165,7 +156,7 @@ mod tests {
                 assert!(folded.newest.len() <= most && folded.by_seq.len() == folded.newest.len());
             }
             // what the edits say is what is kept
-            assert_eq!(Folded::restored(disk, folded.floor(), most), folded);
+            assert_eq!(Folded::restored(disk, folded.floor()), folded);
             if let Some(items) = folded.after(known) {
                 for (seq, operation) in (1..).zip(&log) {
                     assert!(seq <= known || covers(&items, operation), "{seq}: {operation:?}");
@@ -178,12 +169,12 @@ mod tests {
 
     #[test]
     fn nothing_is_told_that_was_known() {
-        let mut folded = Folded::new(10);
-        folded.fold(&operation(1, false), 1);
-        folded.fold(&operation(2, false), 2);
+        let mut folded = Folded::default();
+        folded.fold(&operation(1, false), 1, 10);
+        folded.fold(&operation(2, false), 2, 10);
         let tag = |n: u8| SnapItem { selectors: operation(n, false).selectors, soft: false };
         assert_eq!(folded.after(1), Some(vec![tag(2)]));
-        folded.fold(&operation(1, false), 3); // again: only its newest number counts
+        folded.fold(&operation(1, false), 3, 10); // again: only its newest number counts
         assert_eq!(folded.after(2), Some(vec![tag(1)]));
         assert_eq!(folded.after(3), Some(Vec::new()));
     }

@@ -4,7 +4,7 @@
 //!
 //! # Invariants
 //! - Reads no clock, no randomness.
-//! - Never more than `most` edges; intents only for regions that had an edge when it was given.
+//! - Never more than `most` edges; intents as they were given.
 //! - A beat counts only with the latest secret, and only if its sequence grew.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,6 +145,12 @@ impl Register {
         (member, known.is_some())
     }
 
+    /// Forgets everything: what is restored takes its place.
+    pub(crate) fn clear(&mut self) {
+        self.members.clear();
+        self.intents.clear();
+    }
+
     /// Takes an edge out.
     pub(crate) fn remove(&mut self, name: &NodeName) -> Option<Member> {
         self.members.remove(name)
@@ -181,12 +187,6 @@ impl Register {
         member.ping = ping;
         member.hear(self.rules, now);
         Ok(true)
-    }
-
-    /// Whether anything is known of `region`.
-    pub(crate) fn knows(&self, region: &Region) -> bool {
-        self.intents.contains_key(region)
-            || self.members.values().any(|member| member.registration.region == *region)
     }
 
     /// What the operator wants of `region`.

@@ -47,8 +47,8 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
     let prefixes = Prefixes::of(&config.prefix)?;
     let (config, tokens, ledger, (single, writer)) = world::blocking(move || {
         let tokens = Tokens::read(&config.token)?;
-        let ledger = Ledger::open(&config)?;
-        let store = single::open(&config)?;
+        let ledger = Arc::new(Ledger::new(&config));
+        let store = single::open(&config, Arc::clone(&ledger) as _)?;
         Ok::<_, RunError>((config, tokens, ledger, store))
     })
     .await??;
@@ -57,7 +57,7 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
         tracing::warn!("no [[token]]: no edge can register, nobody can drain a region");
     }
     let metrics = Arc::new(ControlMetrics::new(api::RESOURCES));
-    let (ledger, single, started) = (Arc::new(ledger), Arc::new(single), world::now());
+    let (single, started) = (Arc::new(single), world::now());
     let store: Arc<dyn ControlStore> = Arc::clone(&single) as _;
     let (name, limits) = (config.name.clone(), config.stream.clone());
     let hub = Hub::new(Arc::clone(&store), name, limits, Arc::clone(&metrics));
@@ -91,12 +91,7 @@ impl Bound {
         tasks.spawn_blocking(move || writer.run());
         tasks.spawn(bid_farewell(Arc::clone(&context.hub), stop.clone()));
         tasks.spawn(watch(Arc::clone(&context), stop.clone()));
-        let outcome = joined(tasks, &stop).await;
-        let patience = context.config.limits.drain_timeout.get();
-        if tokio::time::timeout(patience, context.ledger.end()).await.is_err() {
-            tracing::warn!("the disk does not answer: leaving without it");
-        }
-        outcome
+        joined(tasks, &stop).await
     }
 }
 
@@ -139,15 +134,15 @@ fn tell_turns(context: &Context, told: &mut BTreeMap<NodeName, EdgeState>) {
 }
 
 async fn keep_record(context: &Context) {
-    match context.ledger.keep().await {
+    match context.ledger.keep(&*context.store).await {
         Ok(expired) => {
             for edge in expired {
                 context.hub.forget(edge.as_str(), ByeReason::Unregistered);
                 tracing::info!(%edge, "edge leaves the register: unheard for edge_expiry");
             }
         }
-        Err(refusal) => {
-            tracing::warn!(detail = refusal.problem.detail, "cannot record how edges are");
+        Err(denied) => {
+            tracing::warn!(%denied, "cannot record how edges are");
         }
     }
 }

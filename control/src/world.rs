@@ -37,6 +37,11 @@ pub(crate) fn random_key() -> [u8; 32] {
     rand::rng().random()
 }
 
+/// A number that nobody had before.
+pub(crate) fn random_u64() -> u64 {
+    rand::rng().random()
+}
+
 /// `span`, give or take a fifth: keeps nodes that started together from acting together.
 pub(crate) fn jittered(span: Duration) -> Duration {
     span.mul_f64(rand::rng().random_range(0.8..=1.2))

@@ -39,7 +39,9 @@ pub(super) async fn register(
     let secret = new_secret()?;
     let (id, region) = (registration.name.clone(), registration.region.clone());
     let url = registration.url.clone();
-    let known = context.ledger.enrol(registration, Fingerprint::of(secret.expose())).await?;
+    let fingerprint = Fingerprint::of(secret.expose());
+    let enrolled = context.ledger.enrol(&*context.store, registration, fingerprint);
+    let known = enrolled.await.map_err(denied)?;
     context.hub.forget(id.as_str(), ByeReason::Replaced); // it starts empty, and says so anew
     context.metrics.registrations.inc();
     tracing::info!(token, edge = %id, %region, %url, known, "edge registered");
@@ -157,7 +159,12 @@ pub(super) async fn strike(
 ) -> Result<Answer, Refusal> {
     let token = context.tokens.authorize(headers, Scope::Operate)?;
     let name: NodeName = id.parse().map_err(|_rule: String| unknown(id))?;
-    let struck = context.ledger.strike(name).await?.ok_or_else(|| unknown(id))?;
+    let struck = context
+        .ledger
+        .strike(&*context.store, name)
+        .await
+        .map_err(denied)?
+        .ok_or_else(|| unknown(id))?;
     context.hub.forget(struck.name.as_str(), ByeReason::Unregistered);
     tracing::info!(token, edge = %struck.name, region = %struck.region, "edge removed");
     Ok(empty(StatusCode::NO_CONTENT))

@@ -18,8 +18,8 @@ use crate::api::levels::denied;
 use crate::context::Context;
 use crate::control_store::{Denied, Entry, What};
 use crate::delivery::Level;
+use crate::machine::draft::seq_of;
 use crate::order::{Accepted, PurgeRequest, RepeatKey};
-use crate::single::seq_of;
 use crate::world;
 
 /// Purges of one page of the history.

@@ -9,7 +9,10 @@ use meridian_control_wire::{IntentOrder, Regions};
 
 use crate::answer::{Answer, Refusal, json};
 use crate::api::input::body_of;
+use crate::api::levels::denied;
 use crate::context::Context;
+use crate::control_store::Denied;
+use crate::order::Refused;
 use crate::world;
 
 /// `GET /v1/regions`.
@@ -28,7 +31,11 @@ pub(super) async fn intend(
     let unknown = || Refusal::new(ErrorCode::NotFound, format!("no region {label} is known"));
     let region: Region = label.parse().map_err(|_rule: String| unknown())?;
     let order: IntentOrder = body_of(context, request).await?;
-    let view = context.ledger.intend(region, order.state).await?.ok_or_else(unknown)?;
+    let intended = context.ledger.intend(&*context.store, region, order.state).await;
+    let view = intended.map_err(|why| match why {
+        Denied::Refused(Refused::UnknownRegion) => unknown(),
+        other => denied(other),
+    })?;
     tracing::info!(token, region = label, intent = order.state.token(), "region intent set");
     Ok(json(StatusCode::OK, &view))
 }

@@ -18,6 +18,7 @@ use crate::control_store::ControlStore;
 use crate::metrics::ControlMetrics;
 use crate::order::PurgeRequest;
 use crate::server::Busy;
+use crate::watcher::Unwatched;
 use crate::{single, world};
 
 #[tokio::test]
@@ -29,7 +30,7 @@ async fn a_hundred_thousand_purges_are_caught_up_with_in_seconds() {
         folder.path().display()
     );
     let config: Control = parse(&text, Path::new("/x.toml")).unwrap();
-    let (store, writer) = single::open(&config).unwrap();
+    let (store, writer) = single::open(&config, Arc::new(Unwatched)).unwrap();
     let writer = tokio::task::spawn_blocking(move || writer.run());
     let store = Arc::new(store);
     let start = store.cursor(0);
@@ -81,7 +82,7 @@ async fn what_comes_in_a_flood_is_told_together() {
         folder.path().display()
     );
     let config: Control = parse(&text, Path::new("/x.toml")).unwrap();
-    let (store, writer) = single::open(&config).unwrap();
+    let (store, writer) = single::open(&config, Arc::new(Unwatched)).unwrap();
     let writer = tokio::task::spawn_blocking(move || writer.run());
     let store = Arc::new(store);
     let shared: Arc<dyn ControlStore> = Arc::clone(&store) as _;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::path::Path;
+use std::sync::Arc;
 use std::task::Poll;
 
 use meridian_config::control::Control;
@@ -14,9 +15,11 @@ use proptest::strategy::{Just, Strategy};
 use proptest::{prop_oneof, test_runner::Config};
 use serde_json::json;
 
-use super::{Single, Writer, open, seq_of};
+use super::{Single, Writer, open};
 use crate::control_store::{ControlStore, Denied, What};
+use crate::machine::draft::seq_of;
 use crate::order::{Change, Condition, PurgeRequest, Refused, RepeatKey};
+use crate::watcher::Unwatched;
 
 fn config(data: &Path, keep: u32) -> Control {
     let data = data.display();
@@ -37,7 +40,7 @@ fn request(tag: &str, key: Option<u8>) -> PurgeRequest {
 
 /// Runs `work` against a store whose writer runs, and ends it.
 async fn with_store<T>(config: &Control, work: impl AsyncFnOnce(&Single) -> T) -> T {
-    let (single, writer): (Single, Writer) = open(config).unwrap();
+    let (single, writer): (Single, Writer) = open(config, Arc::new(Unwatched)).unwrap();
     let writer = tokio::task::spawn_blocking(move || writer.run());
     let done = work(&single).await;
     single.end().await;
@@ -49,7 +52,7 @@ async fn with_store<T>(config: &Control, work: impl AsyncFnOnce(&Single) -> T) -
 async fn nothing_is_acknowledged_before_the_writer_writes_and_all_of_it_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), 1_000);
-    let (single, writer) = open(&config).unwrap();
+    let (single, writer) = open(&config, Arc::new(Unwatched)).unwrap();
     let orders = (0..50).map(|n| single.purge(request(&format!("t{n}"), None)));
     let mut orders: Vec<_> = orders.collect();
     for order in &mut orders {
