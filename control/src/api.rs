@@ -4,6 +4,7 @@
 //! - `api/purges.rs`: purges and how far they got. `api/config.rs`: registers. `api/levels.rs`: how
 //!   consistent an answer is. `api/conditions.rs`: `Idempotency-Key`, `If-Match`
 //! - `api/steer.rs`: where a client would go. `api/status.rs`: the replica itself
+//! - `api/admin.rs`: the replicas themselves. `api/forward.rs`: what the leader answers
 //! - `api/input.rs`: bodies and parameters, within their limits
 //!
 //! # Invariants
@@ -11,9 +12,11 @@
 //!   lets it wait. A change that is cut off may have happened: `outcome_unknown`.
 //! - What the contract has and this version does not is refused by name (501), never as unknown.
 
+mod admin;
 mod conditions;
 mod config;
 mod edges;
+mod forward;
 mod input;
 mod levels;
 mod purges;
@@ -23,15 +26,18 @@ mod steer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use meridian_control_wire::problem::ErrorCode;
 
 use crate::answer::{Answer, Refusal, text, without_body};
-use crate::api::levels::Level;
+use crate::api::forward::{Certainty, Passed, Place};
+use crate::api::levels::{Level, baseless, changed, denied, unconfirmed};
 use crate::context::Context;
+use crate::control_store::ReadLevel;
+use crate::raft::rpc::Rpc;
 use crate::server::Answers;
 use crate::world;
 
@@ -58,6 +64,11 @@ enum Resource<'p> {
     Metrics,
     Healthz,
     Readyz,
+    /// What other replicas say.
+    Raft(Rpc),
+    Members,
+    Transfer,
+    Snapshot,
     /// In the contract, not in this version.
     Later(&'static str),
     Unknown,
@@ -66,7 +77,8 @@ enum Resource<'p> {
 /// The labels of all resources in metrics.
 pub(crate) const RESOURCES: &[&str] = &[
     "edges", "edge", "explain", "ping", "stream", "ack", "purges", "purge", "config", "regions",
-    "intent", "steer", "status", "metrics", "healthz", "readyz", "later", "unknown",
+    "intent", "steer", "status", "metrics", "healthz", "readyz", "raft", "members", "transfer",
+    "snapshot", "later", "unknown",
 ];
 
 impl<'p> Resource<'p> {
@@ -83,6 +95,9 @@ impl<'p> Resource<'p> {
             [Some("metrics"), None, ..] => Self::Metrics,
             [Some("healthz"), None, ..] => Self::Healthz,
             [Some("readyz"), None, ..] => Self::Readyz,
+            [Some("raft"), Some(rpc), None, ..] => {
+                Rpc::named(rpc).map_or(Self::Unknown, Self::Raft)
+            }
             [Some("v1"), Some(collection), rest @ ..] => Self::within(collection, rest),
             _ => Self::Unknown,
         }
@@ -98,6 +113,9 @@ impl<'p> Resource<'p> {
             ("regions", [Some(region), Some("intent"), None]) => Self::Intent(region),
             ("steer", [None, ..]) => Self::Steer,
             ("status", [None, ..]) => Self::Status,
+            ("admin", [Some("members"), None, _]) => Self::Members,
+            ("admin", [Some("transfer-leader"), None, _]) => Self::Transfer,
+            ("admin", [Some("snapshot"), None, _]) => Self::Snapshot,
             ("purges", [None, ..]) => Self::Purges,
             ("purges", [Some(id), None, _]) => Self::Purge(id),
             ("edge", [Some(id), Some("stream"), None]) => Self::Stream(id),
@@ -130,6 +148,10 @@ impl<'p> Resource<'p> {
             Self::Metrics => "metrics",
             Self::Healthz => "healthz",
             Self::Readyz => "readyz",
+            Self::Raft(_) => "raft",
+            Self::Members => "members",
+            Self::Transfer => "transfer",
+            Self::Snapshot => "snapshot",
             Self::Later(_) => "later",
             Self::Unknown => "unknown",
         }
@@ -140,20 +162,23 @@ impl Answers for Api {
     fn answer(
         self,
         request: Request<Incoming>,
-        _from: IpAddr,
+        from: IpAddr,
     ) -> impl Future<Output = Answer> + Send + 'static {
         let Self(context) = self;
         async move {
             let is_head = *request.method() == Method::HEAD;
             let path = request.uri().path().to_owned();
             let resource = Resource::named(&path);
-            let limit = context.config.limits.call_timeout.get();
-            let wait = match resource {
-                Resource::Purges => purges::wait_of(&context, &request),
-                _ => Duration::ZERO,
+            let (limit, wait) = match resource {
+                Resource::Purges => {
+                    (context.config.limits.call_timeout.get(), purges::wait_of(&context, &request))
+                }
+                Resource::Raft(_) => (context.config.raft.snapshot_timeout.get(), Duration::ZERO),
+                _ => (context.config.limits.call_timeout.get(), Duration::ZERO),
             };
             let limit = limit.saturating_add(wait);
-            let outcome = tokio::time::timeout(limit, answered(&context, resource, request)).await;
+            let answering = placed(&context, resource, request, from, wait);
+            let outcome = tokio::time::timeout(limit, answering).await;
             let outcome = outcome.unwrap_or_else(|_elapsed| Err(overdue(limit)));
             let refused = outcome.as_ref().err().map(Refusal::code);
             context.metrics.count(resource.label(), refused);
@@ -168,6 +193,94 @@ fn overdue(limit: Duration) -> Refusal {
     Refusal::new(ErrorCode::OutcomeUnknown, detail)
 }
 
+/// Who answers `method` on a resource, where replicas agree: what changes something is the
+/// leader's, and so is what only the leader hears.
+fn place(resource: Resource<'_>, method: &Method) -> Place {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    match resource {
+        Resource::Edges | Resource::Regions | Resource::Steer if reads => Place::LeaderOrHere,
+        Resource::Purges | Resource::Config(_) if reads => Place::Here,
+        Resource::Members if reads => Place::Here,
+        Resource::Edges
+        | Resource::Edge(_)
+        | Resource::Ping(_)
+        | Resource::Ack(_)
+        | Resource::Purges
+        | Resource::Purge(_)
+        | Resource::Config(_)
+        | Resource::Intent(_)
+        | Resource::Members
+        | Resource::Transfer => Place::Leader,
+        Resource::Explain(_)
+        | Resource::Stream(_)
+        | Resource::Regions
+        | Resource::Steer
+        | Resource::Status
+        | Resource::Metrics
+        | Resource::Healthz
+        | Resource::Readyz
+        | Resource::Raft(_)
+        | Resource::Snapshot
+        | Resource::Later(_)
+        | Resource::Unknown => Place::Here,
+    }
+}
+
+/// Has a request answered where it has to be.
+async fn placed(
+    context: &Context,
+    resource: Resource<'_>,
+    request: Request<Incoming>,
+    from: IpAddr,
+    wait: Duration,
+) -> Result<Answer, Refusal> {
+    if let Resource::Raft(rpc) = resource {
+        return admin::hear(context, rpc, request, from).await;
+    }
+    let begun = world::now();
+    let place = place(resource, request.method());
+    match forward::pass(context, place, request, wait).await {
+        Ok(Passed::There(answer)) => Ok(answer),
+        Ok(Passed::Here(request, certainty)) => {
+            if place == Place::LeaderOrHere {
+                known(context, resource, &request, certainty, begun).await
+            } else {
+                answered(context, resource, request).await
+            }
+        }
+        Err(refusal) => {
+            let waited = world::now().saturating_duration_since(begun);
+            let field = Level::Committed.field(&baseless(&*context.store), waited);
+            Err(refusal.with(levels::FIELD, field))
+        }
+    }
+}
+
+/// What is known of the edges: confirmed by a majority where one can be asked, and marked where
+/// not. A front door goes on with either.
+async fn known(
+    context: &Context,
+    resource: Resource<'_>,
+    request: &Request<Incoming>,
+    certainty: Certainty,
+    begun: Instant,
+) -> Result<Answer, Refusal> {
+    let confirmed = match certainty {
+        Certainty::Leads => context.store.barrier(ReadLevel::Linearizable).await.ok(),
+        Certainty::Unknown => None,
+    };
+    let mut answer = match resource {
+        Resource::Regions => regions::list(context),
+        Resource::Steer => steer::steer(context, request.uri().query())?,
+        _ => edges::list(context),
+    };
+    let level = if confirmed.is_some() { ReadLevel::Linearizable } else { ReadLevel::Local };
+    let barrier = confirmed.unwrap_or_else(|| unconfirmed(&*context.store));
+    let waited = world::now().saturating_duration_since(begun);
+    answer.headers_mut().insert(levels::FIELD, Level::Read(level).field(&barrier, waited));
+    Ok(answer)
+}
+
 /// Sends a request to the file of its resource. HEAD goes where GET goes.
 async fn answered(
     context: &Context,
@@ -177,7 +290,6 @@ async fn answered(
     let method = request.method().clone();
     let reads = method == Method::GET || method == Method::HEAD;
     match resource {
-        Resource::Edges if reads => Ok(edges::list(context)),
         Resource::Edges if method == Method::POST => edges::register(context, request).await,
         Resource::Edges => Err(Refusal::method(&method, "GET, HEAD, POST")),
         Resource::Edge(id) if method == Method::DELETE => {
@@ -191,12 +303,10 @@ async fn answered(
         Resource::Purges | Resource::Purge(_) | Resource::Config(_) => {
             stored(context, resource, request).await
         }
-        Resource::Regions if reads => Ok(regions::list(context)),
         Resource::Intent(region) if method == Method::PUT => {
             regions::intend(context, region, request).await
         }
         Resource::Intent(_) => Err(Refusal::method(&method, "PUT")),
-        Resource::Steer if reads => steer::steer(context, request.uri().query()),
         Resource::Status if reads => Ok(status::status(context)),
         Resource::Metrics if reads => Ok(status::metrics(context)),
         Resource::Healthz if reads => Ok(text(StatusCode::OK, "ok\n")),
@@ -208,6 +318,10 @@ async fn answered(
         | Resource::Metrics
         | Resource::Healthz
         | Resource::Readyz => Err(Refusal::method(&method, "GET, HEAD")),
+        Resource::Members | Resource::Transfer | Resource::Snapshot => {
+            agreed(context, resource, request).await
+        }
+        Resource::Raft(_) => Err(Refusal::method(&method, "POST")),
         Resource::Later(what) => {
             Err(Refusal::new(ErrorCode::NotOffered, format!("{what}: not offered yet")))
         }
@@ -215,6 +329,26 @@ async fn answered(
             let detail = format!("there is no {}", request.uri().path());
             Err(Refusal::new(ErrorCode::NotFound, detail))
         }
+    }
+}
+
+/// What operators do with the replicas themselves.
+async fn agreed(
+    context: &Context,
+    resource: Resource<'_>,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let method = request.method().clone();
+    let posts = method == Method::POST;
+    match resource {
+        Resource::Members if posts => admin::change(context, request).await,
+        Resource::Members if method == Method::GET || method == Method::HEAD => {
+            admin::list(context, request.headers())
+        }
+        Resource::Members => Err(Refusal::method(&method, "GET, HEAD, POST")),
+        Resource::Transfer if posts => admin::transfer(context, request).await,
+        Resource::Snapshot if posts => admin::snapshot(context, request.headers()).await,
+        _ => Err(Refusal::method(&method, "POST")),
     }
 }
 
@@ -226,7 +360,7 @@ async fn followed(
 ) -> Result<Answer, Refusal> {
     let method = request.method().clone();
     match resource {
-        Resource::Stream(id) if method == Method::GET => edges::stream(context, id, &request),
+        Resource::Stream(id) if method == Method::GET => edges::stream(context, id, &request).await,
         Resource::Ack(id) if method == Method::POST => edges::ack(context, id, request).await,
         Resource::Ack(_) => Err(Refusal::method(&method, "POST")),
         _ => Err(Refusal::method(&method, "GET")),
@@ -244,7 +378,38 @@ async fn stored(
     let reads = method == Method::GET || method == Method::HEAD;
     let level =
         if reads { Level::read(request.headers())? } else { Level::write(request.headers())? };
-    let outcome = match resource {
+    let barrier = match level {
+        Level::Read(level) => context.store.barrier(level).await.map(Some),
+        Level::Committed => Ok(None),
+    };
+    let (outcome, barrier) = match barrier {
+        Ok(barrier) => (ordered(context, resource, request, begun).await, barrier),
+        Err(error) => (Err(denied(error)), Some(baseless(&*context.store))),
+    };
+    let barrier = barrier.unwrap_or_else(|| match &outcome {
+        Err(refusal) if refusal.code().status() >= 500 => baseless(&*context.store),
+        Ok(_) | Err(_) => changed(&*context.store),
+    });
+    let field = level.field(&barrier, world::now().saturating_duration_since(begun));
+    match outcome {
+        Ok(mut answer) => {
+            answer.headers_mut().insert(levels::FIELD, field);
+            Ok(answer)
+        }
+        Err(refusal) => Err(refusal.with(levels::FIELD, field)),
+    }
+}
+
+/// The same, once a read is as fresh as it has to be.
+async fn ordered(
+    context: &Context,
+    resource: Resource<'_>,
+    request: Request<Incoming>,
+    begun: Instant,
+) -> Result<Answer, Refusal> {
+    let method = request.method().clone();
+    let reads = method == Method::GET || method == Method::HEAD;
+    match resource {
         Resource::Purges if reads => purges::history(context, request.uri().query()).await,
         Resource::Purges if method == Method::POST => purges::order(context, request, begun).await,
         Resource::Purges => Err(Refusal::method(&method, "GET, HEAD, POST")),
@@ -256,15 +421,6 @@ async fn stored(
         }
         Resource::Config(_) => Err(Refusal::method(&method, "GET, HEAD, PUT, DELETE")),
         _ => Err(Refusal::method(&method, "GET, HEAD")),
-    };
-    let field =
-        level.field(context.store.state().last, world::now().saturating_duration_since(begun));
-    match outcome {
-        Ok(mut answer) => {
-            answer.headers_mut().insert(levels::FIELD, field);
-            Ok(answer)
-        }
-        Err(refusal) => Err(refusal.with(levels::FIELD, field)),
     }
 }
 

@@ -116,7 +116,8 @@ fn token_of(scope: Scope) -> &'static str {
     }
 }
 
-fn secret_in(file: &Path) -> Result<Secret, String> {
+/// The secret that `file` holds. Blocks.
+pub(crate) fn secret_in(file: &Path) -> Result<Secret, String> {
     let mut text = String::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))

@@ -11,6 +11,8 @@ use crate::control_store::ControlStore;
 use crate::feed::Hub;
 use crate::ledger::Ledger;
 use crate::metrics::ControlMetrics;
+use crate::peers::Peers;
+use crate::raft::engine::Replication;
 
 /// A running replica, as its resources see it.
 #[derive(Debug)]
@@ -22,5 +24,8 @@ pub(crate) struct Context {
     pub(crate) store: Arc<dyn ControlStore>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<ControlMetrics>,
+    pub(crate) peers: Arc<Peers>,
+    /// None: this replica is alone.
+    pub(crate) raft: Option<Arc<Replication>>,
     pub(crate) started: Instant,
 }

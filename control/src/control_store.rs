@@ -10,8 +10,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use meridian_config::units::NodeName;
 use meridian_control_wire::cursor::Cursor;
 use meridian_control_wire::frame::SnapItem;
 use meridian_control_wire::operation::Operation;
@@ -45,6 +47,41 @@ pub(crate) struct Row {
 pub(crate) enum What {
     Purge(Operation),
     Config { key: String, value: Option<Value> },
+}
+
+/// How fresh a read has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadLevel {
+    /// Sees everything that was acknowledged to anybody before it.
+    Linearizable,
+    /// The same, as far as the clocks of the replicas run alike.
+    Lease,
+    /// Sees everything that was acknowledged this long before it.
+    Bounded(Duration),
+    /// Sees what is here.
+    Local,
+}
+
+/// What a read that comes now is based on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Barrier {
+    /// What it sees: everything up to this entry.
+    pub(crate) seq: u64,
+    /// In a word.
+    pub(crate) basis: &'static str,
+    /// None: there are none.
+    pub(crate) term: Option<u64>,
+    /// For how long at most it has not seen what was acknowledged; none: nobody knows.
+    pub(crate) staleness: Option<Duration>,
+}
+
+/// Who orders changes, and hears the edges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// This replica.
+    Here,
+    /// That one.
+    There(NodeName),
 }
 
 /// What a cursor is worth here.
@@ -99,8 +136,20 @@ pub(crate) enum Denied {
         low_water: u64,
     },
     /// Nobody knows whether it is durable.
-    #[error("the disk does not take it: it may be done or not")]
+    #[error("it may be done or not: repeating it with the same key does no harm")]
     Unknown,
+    /// There is no majority that could be asked: nothing is done.
+    #[error("there is no majority of replicas to agree with: nothing is done")]
+    NoQuorum,
+    /// Another replica orders changes: nothing is done.
+    #[error("this replica does not lead any more: nothing is done")]
+    NotLeader,
+    /// More waits already than may: nothing is done.
+    #[error("journal.max_queue changes wait already: nothing is done")]
+    Busy,
+    /// This store does not have that level.
+    #[error("{0}")]
+    NotOffered(&'static str),
     /// What is on disk cannot be read.
     #[error("the log cannot be read")]
     Unreadable,
@@ -117,10 +166,16 @@ pub(crate) trait ControlStore: std::fmt::Debug + Send + Sync {
     fn change(&self, change: Change) -> Promise<'_, Arc<Revision>>;
     /// Changes the registered edges, or what operators want of regions.
     fn edge(&self, change: EdgeChange) -> Promise<'_, Outcome>;
-    /// What a register holds, as of now or later; none: nothing.
+    /// What a register holds, as far as the last barrier saw; none: nothing.
     fn register(&self, key: &str) -> Promise<'_, Option<Arc<Revision>>>;
-    /// What was acknowledged to anybody before the call is at or before the answer.
-    fn barrier(&self) -> Promise<'_, u64>;
+    /// Waits until a read that comes now is as fresh as `level` says.
+    fn barrier(&self, level: ReadLevel) -> Promise<'_, Barrier>;
+    /// Who leads, once that one is known to reach a majority from here.
+    fn lead(&self) -> Promise<'_, Lead>;
+    /// The term in which this replica leads; none: it does not.
+    fn leads(&self) -> Option<u64>;
+    /// The word for what makes a change durable.
+    fn basis(&self) -> &'static str;
     /// Entries after `after`, at most `most`.
     fn entries(&self, after: u64, most: usize) -> Promise<'_, Vec<Entry>>;
     /// Frames after `after`.
@@ -130,7 +185,7 @@ pub(crate) trait ControlStore: std::fmt::Debug + Send + Sync {
     /// The registers that edges obey and that changed last at or before `upto`, gone ones too.
     fn sites(&self, upto: u64) -> Vec<(String, Option<Value>)>;
     /// What a cursor is worth.
-    fn standing(&self, cursor: &Cursor) -> Standing;
+    fn standing<'s>(&'s self, cursor: &'s Cursor) -> Promise<'s, Standing>;
     /// The cursor of an entry.
     fn cursor(&self, seq: u64) -> Cursor;
     /// How it is.

@@ -49,6 +49,17 @@ pub enum RunError {
         /// The replica's name.
         name: String,
     },
+    /// The secret of the replicas cannot be used.
+    #[error("raft.secret: {file}: {why}")]
+    Secret {
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The agreement with the other replicas cannot begin.
+    #[error("the agreement with the other replicas cannot begin: {0}")]
+    Agreement(String),
     /// The durable state cannot be had.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -104,11 +104,25 @@ impl Hub {
     }
 
     /// Notes that `edge` has applied everything up to `cursor`, if that is of this history.
-    pub(crate) fn acked(&self, edge: &NodeName, cursor: &Cursor, now: Instant) -> bool {
-        let Standing::Known(seq) = self.store.standing(cursor) else { return false };
+    pub(crate) async fn acked(&self, edge: &NodeName, cursor: &Cursor) -> Result<bool, Denied> {
+        let Standing::Known(seq) = self.store.standing(cursor).await? else { return Ok(false) };
+        self.applied(edge, seq, world::now());
+        Ok(true)
+    }
+
+    /// Notes that `edge` has applied everything up to the entry `seq`.
+    pub(crate) fn applied(&self, edge: &NodeName, seq: u64, now: Instant) {
         self.progress().acked(edge, seq, now);
         self.moved.send_modify(|moves| *moves = moves.wrapping_add(1));
-        true
+    }
+
+    /// Where a stream begins for an edge that shows `cursor`.
+    pub(crate) async fn start(&self, cursor: Option<Cursor>) -> Result<Start, Denied> {
+        let Some(cursor) = cursor else { return Ok(Start::Empty) };
+        Ok(match self.store.standing(&cursor).await? {
+            Standing::Known(seq) => Start::After(seq),
+            Standing::Foreign => Start::Foreign(cursor),
+        })
     }
 
     /// Waits until the purge of the entry `seq` got as far as `level` asks for, or `deadline`.
@@ -135,8 +149,8 @@ impl Hub {
         }
     }
 
-    /// Opens the stream of `edge`, which is at `from`; none: it knows nothing and has nothing.
-    pub(crate) fn open(self: &Arc<Self>, edge: NodeName, from: Option<Cursor>, busy: Busy) -> Body {
+    /// Opens the stream of `edge`, which is at `from`.
+    pub(crate) fn open(self: &Arc<Self>, edge: NodeName, from: Start, busy: Busy) -> Body {
         let queue = usize::try_from(self.limits.queue.get()).unwrap_or(usize::MAX);
         let (pieces, taken) = mpsc::channel(queue);
         let (end, ended) = oneshot::channel();
@@ -175,6 +189,17 @@ impl Hub {
     }
 }
 
+/// Where a stream begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The edge knows nothing and has nothing.
+    Empty,
+    /// It has everything up to this entry.
+    After(u64),
+    /// It has what is of another history.
+    Foreign(Cursor),
+}
+
 /// One stream.
 struct Feeder {
     hub: Arc<Hub>,
@@ -193,7 +218,7 @@ struct Feeder {
 type Ended = Option<ByeReason>;
 
 impl Feeder {
-    async fn run(mut self, from: Option<Cursor>, last: Arc<OnceLock<Bytes>>) {
+    async fn run(mut self, from: Start, last: Arc<OnceLock<Bytes>>) {
         let Err(ended) = self.feed(from).await;
         if let Some(reason) = ended {
             self.hub.metrics.byes(reason);
@@ -210,22 +235,20 @@ impl Feeder {
         drop(self.pieces);
     }
 
-    async fn feed(&mut self, from: Option<Cursor>) -> Result<std::convert::Infallible, Ended> {
+    async fn feed(&mut self, from: Start) -> Result<std::convert::Infallible, Ended> {
         let mut first = self.hub.hello().to_bytes();
         match from {
-            None => self.write_present(&mut first),
-            Some(cursor) => match self.hub.store.standing(&cursor) {
-                Standing::Known(seq) => {
-                    // An edge moves its cursor only over what it has applied.
-                    self.hub.acked(&self.edge, &cursor, world::now());
-                    self.at = seq;
-                }
-                Standing::Foreign => {
-                    tracing::warn!(edge = %self.edge, "its cursor is of another history: it has \
-                        to drop everything it stored");
-                    self.write_reset(&cursor, &mut first);
-                }
-            },
+            Start::Empty => self.write_present(&mut first),
+            Start::After(seq) => {
+                // An edge moves its cursor only over what it has applied.
+                self.hub.applied(&self.edge, seq, world::now());
+                self.at = seq;
+            }
+            Start::Foreign(cursor) => {
+                tracing::warn!(edge = %self.edge, "its cursor is of another history: it has to \
+                    drop everything it stored");
+                self.write_reset(&cursor, &mut first);
+            }
         }
         self.put(first).await?;
         loop {

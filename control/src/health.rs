@@ -34,6 +34,9 @@ pub(crate) enum Pulse {
     Lost,
     /// Healthy when this replica ended, and the replica only started at `since`.
     Unproven { since: Instant },
+    /// Healthy as far as is recorded, and this replica hears the edges only since `since`: another
+    /// one heard them before.
+    Granted { since: Instant },
 }
 
 impl Pulse {
@@ -43,7 +46,7 @@ impl Pulse {
             Self::Steady { last } => Self::Steady { last: last.max(now) },
             Self::Returning { first, last } => Self::returning(first, last.max(now), rules),
             Self::Lost => Self::returning(now, now, rules),
-            Self::Unproven { .. } => Self::Steady { last: now },
+            Self::Unproven { .. } | Self::Granted { .. } => Self::Steady { last: now },
         }
     }
 
@@ -61,27 +64,30 @@ impl Pulse {
             Self::Steady { last: since }
             | Self::Returning { last: since, .. }
             | Self::Unproven { since }
+            | Self::Granted { since }
                 if now.saturating_duration_since(since) > rules.lapse =>
             {
                 Self::Lost
             }
-            Self::Steady { .. } | Self::Returning { .. } | Self::Unproven { .. } | Self::Lost => {
-                self
-            }
+            Self::Steady { .. }
+            | Self::Returning { .. }
+            | Self::Unproven { .. }
+            | Self::Granted { .. }
+            | Self::Lost => self,
         }
     }
 
     /// How the edge is.
     pub(crate) fn state(self, rules: Rules, now: Instant) -> EdgeState {
         match self.settled(rules, now) {
-            Self::Steady { .. } => EdgeState::Healthy,
+            Self::Steady { .. } | Self::Granted { .. } => EdgeState::Healthy,
             Self::Returning { .. } | Self::Lost | Self::Unproven { .. } => EdgeState::Unhealthy,
         }
     }
 
     /// Whether this replica cannot know yet how the edge is.
     pub(crate) fn is_unproven(self, rules: Rules, now: Instant) -> bool {
-        matches!(self.settled(rules, now), Self::Unproven { .. })
+        matches!(self.settled(rules, now), Self::Unproven { .. } | Self::Granted { .. })
     }
 }
 

@@ -9,14 +9,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use meridian_config::control::Control;
 use meridian_config::units::{NodeName, Region};
+use meridian_control_wire::frame::ByeReason;
 use meridian_control_wire::{EdgeState, Intent, RegionView, Registration};
 
 use crate::auth::Fingerprint;
 use crate::control_store::{ControlStore, Denied};
+use crate::feed::Hub;
 use crate::health::Rules;
 use crate::order::{EdgeChange, EdgeRecord, Outcome, Refused};
 use crate::register::{Member, Register, Turn, millis};
@@ -31,6 +33,8 @@ const RECORDS: usize = 1_000;
 pub(crate) struct Ledger {
     register: Mutex<Register>,
     position: AtomicU64,
+    /// Whose streams end when an edge registers anew or goes, wherever that was asked for.
+    hub: OnceLock<Weak<Hub>>,
 }
 
 impl Ledger {
@@ -42,7 +46,18 @@ impl Ledger {
         };
         let most = usize::try_from(config.limits.max_edges.get()).unwrap_or(usize::MAX);
         let register = Register::new(rules, config.health.edge_expiry.get(), most);
-        Self { register: Mutex::new(register), position: AtomicU64::new(0) }
+        Self { register: Mutex::new(register), position: AtomicU64::new(0), hub: OnceLock::new() }
+    }
+
+    /// Has the streams of `hub` end with the registration that they belong to.
+    pub(crate) fn govern(&self, hub: &Arc<Hub>) {
+        drop(self.hub.set(Arc::downgrade(hub)));
+    }
+
+    fn forget(&self, edge: &NodeName, reason: ByeReason) {
+        if let Some(hub) = self.hub.get().and_then(Weak::upgrade) {
+            hub.forget(edge.as_str(), reason);
+        }
     }
 
     /// The register. Held for memory's time only, never across an await.
@@ -150,10 +165,14 @@ impl EdgeWatcher for Ledger {
         for event in events {
             match event {
                 EdgeEvent::Enrolled { registration, secret } => {
+                    self.forget(&registration.name, ByeReason::Replaced); // it starts empty
                     let (member, _known) = register.enrolled(*registration, secret, now);
                     register.insert(member);
                 }
-                EdgeEvent::Removed(name) => drop(register.remove(&name)),
+                EdgeEvent::Removed(name) => {
+                    self.forget(&name, ByeReason::Unregistered);
+                    drop(register.remove(&name));
+                }
                 EdgeEvent::Intended { region, intent } => register.intend(region, intent),
                 EdgeEvent::Recorded { name, state } => register.recorded(&name, state),
             }

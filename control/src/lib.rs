@@ -41,11 +41,8 @@ mod machine;
 mod metrics;
 mod node;
 mod order;
+mod peers;
 mod purges;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "this engine is being built: nobody starts it yet")
-)]
 mod raft;
 mod register;
 mod registers;

@@ -175,7 +175,6 @@ impl Machine {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the engine that is being built"))]
     /// Waits until everything that was applied is on disk. Blocks.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,13 +183,11 @@ impl Machine {
         synced
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the engine that is being built"))]
     /// What the engine noted last under `name`. Blocks.
     pub(crate) fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.tables.note(name)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the engine that is being built"))]
     /// Whose history it is, once it has begun.
     pub(crate) fn cluster(&self) -> Option<[u8; 16]> {
         self.state_of().lives.cluster()

@@ -5,6 +5,10 @@
 //!   from what a client sends.
 //! - Whatever can be counted is there from the start, as zero.
 
+pub(crate) mod raft;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use meridian_control_wire::frame::ByeReason;
@@ -18,6 +22,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::answer::{self, Answer};
+use crate::metrics::raft::RaftMetrics;
 
 /// The media type of OpenMetrics text.
 const OPEN_METRICS: HeaderValue =
@@ -73,6 +78,8 @@ pub(crate) struct ControlMetrics {
     pub(crate) snapshots: Counter,
     byes: Counted<ReasonLabel>,
     journal: Gauged<MarkLabel>,
+    /// The agreement with other replicas.
+    pub(crate) raft: Arc<RaftMetrics>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -117,8 +124,10 @@ impl ControlMetrics {
             snapshots: Counter::default(),
             byes: Family::default(),
             journal: Family::default(),
+            raft: Arc::default(),
         };
         all.register();
+        all.raft.register(&mut all.registry);
         all.register_streams();
         for resource in resources {
             drop(all.requests.get_or_create(&ResourceLabel { resource }));

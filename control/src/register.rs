@@ -122,6 +122,22 @@ impl Register {
         self.members.contains_key(name) || self.members.len() < self.most
     }
 
+    /// Forgets every beat: an edge counts as it was recorded until it is heard or a lapse has
+    /// passed. For a replica that begins to hear the edges, and
+    /// for one that does not.
+    pub(crate) fn unhear(&mut self, now: Instant) {
+        for member in self.members.values_mut() {
+            member.sequence = None;
+            match member.recorded {
+                EdgeState::Healthy => {
+                    member.pulse = Pulse::Granted { since: now };
+                    member.silence = Silence { since: now, before: Duration::ZERO };
+                }
+                EdgeState::Unhealthy => member.pulse = Pulse::Lost,
+            }
+        }
+    }
+
     /// Puts an edge in, as it is; also what a restart restores.
     pub(crate) fn insert(&mut self, member: Member) {
         self.members.insert(member.registration.name.clone(), member);

@@ -1,6 +1,6 @@
 //! A control replica: everything checked and bound, then served.
 //!
-//! One replica for now: it is alone with its ledger and agrees with nobody.
+//! One that is configured alone orders changes itself; several agree.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::asker::Prefixes;
-use crate::auth::Tokens;
+use crate::auth::{Tokens, secret_in};
 use crate::context::Context;
 use crate::control_store::ControlStore;
 use crate::error::RunError;
@@ -24,9 +24,13 @@ use crate::feed::Hub;
 use crate::ledger::Ledger;
 use crate::metrics::ControlMetrics;
 use crate::node::{guarded, joined, listen};
+use crate::peers::Peers;
+use crate::raft::engine::Replication;
+use crate::raft::open::Parts;
+use crate::raft::proposer::Proposer;
 use crate::single::{Single, Writer};
 use crate::world::TcpListener;
-use crate::{api, server, single, world};
+use crate::{api, raft, server, single, world};
 
 /// A replica that has everything it needs and listens, but does not answer yet.
 #[derive(Debug)]
@@ -34,8 +38,14 @@ pub struct Bound {
     context: Arc<Context>,
     listener: TcpListener,
     address: SocketAddr,
-    single: Arc<Single>,
-    writer: Writer,
+    engine: Engine,
+}
+
+/// Who orders changes.
+#[derive(Debug)]
+enum Engine {
+    Single(Arc<Single>, Writer),
+    Agreement(Arc<Replication>, Proposer),
 }
 
 /// Checks tokens and prefixes, opens the store, listens. With port 0 any free port is taken.
@@ -45,11 +55,18 @@ pub struct Bound {
 pub async fn bind(config: Control) -> Result<Bound, RunError> {
     guarded("listen", config.listen, config.token.is_empty())?;
     let prefixes = Prefixes::of(&config.prefix)?;
-    let (config, tokens, ledger, (single, writer)) = world::blocking(move || {
+    let (config, tokens, ledger, opened, secret) = world::blocking(move || {
         let tokens = Tokens::read(&config.token)?;
         let ledger = Arc::new(Ledger::new(&config));
-        let store = single::open(&config, Arc::clone(&ledger) as _)?;
-        Ok::<_, RunError>((config, tokens, ledger, store))
+        let alone = config.replicas.len() <= 1;
+        let open = || single::open(&config, Arc::clone(&ledger) as _);
+        let store = alone.then(open).transpose()?;
+        let secret = config.raft.secret.as_ref().filter(|_| !alone).map(|file| {
+            let broken = |why| RunError::Secret { file: file.clone(), why };
+            secret_in(file).map_err(broken)
+        });
+        let secret = secret.transpose()?;
+        Ok::<_, RunError>((config, tokens, ledger, store, secret))
     })
     .await??;
     let (listener, address) = listen("listen", config.listen).await?;
@@ -57,13 +74,44 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
         tracing::warn!("no [[token]]: no edge can register, nobody can drain a region");
     }
     let metrics = Arc::new(ControlMetrics::new(api::RESOURCES));
-    let (single, started) = (Arc::new(single), world::now());
-    let store: Arc<dyn ControlStore> = Arc::clone(&single) as _;
+    let started = world::now();
+    let fresh = config.limits.head_timeout.get() / 2;
+    let peers = Arc::new(Peers::new(config.peers.clone(), fresh));
+    let (store, engine, raft): (Arc<dyn ControlStore>, _, _) = match opened {
+        Some((single, writer)) => {
+            let single = Arc::new(single);
+            (Arc::clone(&single) as _, Engine::Single(single, writer), None)
+        }
+        None => {
+            let bounds = single::bounds(&config);
+            let parts = Parts {
+                watcher: Arc::clone(&ledger) as _,
+                peers: Arc::clone(&peers),
+                metrics: Arc::clone(&metrics.raft),
+                secret,
+                bounds,
+            };
+            let (replication, proposer) = raft::open::open(&config, parts).await?;
+            let store = Arc::clone(&replication.store);
+            (store as _, Engine::Agreement(Arc::clone(&replication), proposer), Some(replication))
+        }
+    };
     let (name, limits) = (config.name.clone(), config.stream.clone());
     let hub = Hub::new(Arc::clone(&store), name, limits, Arc::clone(&metrics));
-    let context =
-        Arc::new(Context { config, ledger, tokens, prefixes, store, hub, metrics, started });
-    Ok(Bound { context, listener, address, single, writer })
+    ledger.govern(&hub);
+    let context = Arc::new(Context {
+        config,
+        ledger,
+        tokens,
+        prefixes,
+        store,
+        hub,
+        metrics,
+        peers,
+        raft,
+        started,
+    });
+    Ok(Bound { context, listener, address, engine })
 }
 
 impl Bound {
@@ -77,22 +125,46 @@ impl Bound {
     /// # Errors
     /// A task of its own that broke.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Self { context, listener, address, single, writer } = self;
+        let Self { context, listener, address, engine } = self;
         tracing::info!(name = %context.config.name, %address, "control replica answers");
         let mut tasks = JoinSet::new();
         let api = Api(Arc::clone(&context));
         let (stopped, limits) = (stop.clone(), context.config.limits.clone());
         let hub = Arc::clone(&context.hub);
+        let ended = CancellationToken::new();
+        let drained = ended.clone();
+        let last = match engine {
+            Engine::Single(single, writer) => {
+                tasks.spawn_blocking(move || writer.run());
+                Last::Single(single)
+            }
+            Engine::Agreement(replication, proposer) => {
+                tasks.spawn(Arc::clone(&replication).run(proposer, ended));
+                Last::Agreement(replication)
+            }
+        };
         tasks.spawn(async move {
             server::serve(listener, &limits, api, stopped).await;
             hub.ended().await;
-            single.end().await; // nobody is left who could order anything
+            // Nobody is left who could order anything.
+            match last {
+                Last::Single(single) => single.end().await,
+                Last::Agreement(replication) => {
+                    drained.cancel();
+                    replication.end().await;
+                }
+            }
         });
-        tasks.spawn_blocking(move || writer.run());
         tasks.spawn(bid_farewell(Arc::clone(&context.hub), stop.clone()));
         tasks.spawn(watch(Arc::clone(&context), stop.clone()));
         joined(tasks, &stop).await
     }
+}
+
+/// Whatever orders changes, as it is ended.
+enum Last {
+    Single(Arc<Single>),
+    Agreement(Arc<Replication>),
 }
 
 /// Ends the streams when the replica is to end: its listener waits for them.
@@ -108,12 +180,21 @@ async fn watch(context: Arc<Context>, stop: CancellationToken) {
     // A turn is seen at the latest a quarter of a lapse after it happened; answers about edges do
     // not wait for that, they settle what they tell.
     let period = (context.config.health.edge_lapse.get() / 4).clamp(LEAST, MOST);
-    let mut told: BTreeMap<_, EdgeState> = BTreeMap::new();
+    let (mut told, mut leads): (BTreeMap<_, EdgeState>, _) = (BTreeMap::new(), Some(0));
     let forever = async {
         loop {
             tokio::time::sleep(period).await;
-            tell_turns(&context, &mut told);
-            keep_record(&context).await;
+            let now = context.store.leads();
+            if now.is_none() || now != leads {
+                // Edges beat at the leader: who has not led until now has heard of none of them.
+                context.ledger.register().unhear(world::now());
+                told.clear();
+            }
+            leads = now;
+            if leads.is_some() {
+                tell_turns(&context, &mut told);
+                keep_record(&context).await;
+            }
         }
     };
     // What the ledger began to write is written also when this is dropped.

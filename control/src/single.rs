@@ -5,6 +5,7 @@
 //!   disk: writers share it, and none is told before it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_config::control::Control;
 use meridian_control_wire::cursor::Cursor;
@@ -13,7 +14,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control_store::{
-    ControlStore, Denied, Entry, Promise, Recent, Snapshot, Standing, StoreState,
+    Barrier, ControlStore, Denied, Entry, Lead, Promise, ReadLevel, Recent, Snapshot, Standing,
+    StoreState,
 };
 use crate::disk::Folder;
 use crate::error::StoreError;
@@ -182,8 +184,29 @@ impl ControlStore for Single {
         Box::pin(std::future::ready(Ok(self.machine.register(key))))
     }
 
-    fn barrier(&self) -> Promise<'_, u64> {
-        Box::pin(std::future::ready(Ok(self.machine.state().last)))
+    fn barrier(&self, level: ReadLevel) -> Promise<'_, Barrier> {
+        let seq = self.machine.state().last;
+        let barrier =
+            Barrier { seq, basis: "single-replica", term: None, staleness: Some(Duration::ZERO) };
+        Box::pin(std::future::ready(match level {
+            // Its own memory is all there is to agree with: the stronger one costs nothing more.
+            ReadLevel::Linearizable | ReadLevel::Local => Ok(barrier),
+            ReadLevel::Lease | ReadLevel::Bounded(_) => {
+                Err(Denied::NotOffered("this level is not offered by a replica that is alone"))
+            }
+        }))
+    }
+
+    fn lead(&self) -> Promise<'_, Lead> {
+        Box::pin(std::future::ready(Ok(Lead::Here)))
+    }
+
+    fn leads(&self) -> Option<u64> {
+        Some(0)
+    }
+
+    fn basis(&self) -> &'static str {
+        "fsync"
     }
 
     fn entries(&self, after: u64, most: usize) -> Promise<'_, Vec<Entry>> {
@@ -202,8 +225,8 @@ impl ControlStore for Single {
         self.machine.sites(upto)
     }
 
-    fn standing(&self, cursor: &Cursor) -> Standing {
-        self.machine.standing(cursor)
+    fn standing<'s>(&'s self, cursor: &'s Cursor) -> Promise<'s, Standing> {
+        Box::pin(std::future::ready(Ok(self.machine.standing(cursor))))
     }
 
     fn cursor(&self, seq: u64) -> Cursor {

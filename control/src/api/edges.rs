@@ -18,6 +18,7 @@ use crate::api::input::{body_of, parameter};
 use crate::api::levels::denied;
 use crate::auth::{Fingerprint, bearer};
 use crate::context::Context;
+use crate::control_store::ReadLevel;
 use crate::dial::Link;
 use crate::register::{DeadBeat, millis};
 use crate::server::Busy;
@@ -68,7 +69,7 @@ pub(super) async fn ping(
     let secret = bearer(request.headers())?.to_owned();
     let ping: Ping = body_of(context, request).await?;
     // After the ping came, before its answer: what was acknowledged to anybody until now.
-    let barrier = context.store.barrier().await.map_err(denied)?;
+    let barrier = context.store.barrier(ReadLevel::Linearizable).await.map_err(denied)?.seq;
     let cursor = ping.cursor.clone();
     let beaten = context.ledger.register().beat(id, &secret, ping, world::now());
     match beaten {
@@ -78,7 +79,7 @@ pub(super) async fn ping(
     };
     if let (Some(cursor), Ok(edge)) = (cursor, id.parse()) {
         // One of another history says nothing: its stream will tell it.
-        context.hub.acked(&edge, &cursor, world::now());
+        context.hub.acked(&edge, &cursor).await.map_err(denied)?;
     }
     Ok(json(StatusCode::OK, &Pong { cursor: context.store.cursor(barrier), lease: None }))
 }
@@ -97,8 +98,17 @@ fn unheard(dead: DeadBeat) -> Refusal {
     }
 }
 
-/// The edge `id`, if `headers` show its own secret.
-fn authentic(context: &Context, id: &str, headers: &HeaderMap) -> Result<NodeName, Refusal> {
+/// The edge `id`, if `headers` show its own secret. A replica that lags asks before it says no:
+/// an edge that it does not know yet would register again, and start empty.
+async fn authentic(context: &Context, id: &str, headers: &HeaderMap) -> Result<NodeName, Refusal> {
+    if let Ok(edge) = known(context, id, headers) {
+        return Ok(edge);
+    }
+    context.store.barrier(ReadLevel::Linearizable).await.map_err(denied)?;
+    known(context, id, headers)
+}
+
+fn known(context: &Context, id: &str, headers: &HeaderMap) -> Result<NodeName, Refusal> {
     let secret = bearer(headers)?;
     let register = context.ledger.register();
     let member = register.member(id).ok_or_else(|| unheard(DeadBeat::UnknownEdge))?;
@@ -110,12 +120,12 @@ fn authentic(context: &Context, id: &str, headers: &HeaderMap) -> Result<NodeNam
 }
 
 /// `GET /v1/edge/{id}/stream`: frames without end, from where `Last-Event-ID` says.
-pub(super) fn stream(
+pub(super) async fn stream(
     context: &Context,
     id: &str,
     request: &Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let edge = authentic(context, id, request.headers())?;
+    let edge = authentic(context, id, request.headers()).await?;
     let cursor = match request.headers().get("last-event-id") {
         None => None,
         Some(value) => {
@@ -126,7 +136,8 @@ pub(super) fn stream(
     let busy = request.extensions().get::<Busy>().cloned().ok_or_else(|| {
         Refusal::new(ErrorCode::Internal, "the connection does not say that it is busy")
     })?;
-    let mut answer = Response::new(context.hub.open(edge, cursor, busy));
+    let start = context.hub.start(cursor).await.map_err(denied)?;
+    let mut answer = Response::new(context.hub.open(edge, start, busy));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -139,9 +150,9 @@ pub(super) async fn ack(
     id: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let edge = authentic(context, id, request.headers())?;
+    let edge = authentic(context, id, request.headers()).await?;
     let ack: Ack = body_of(context, request).await?;
-    if !context.hub.acked(&edge, &ack.cursor, world::now()) {
+    if !context.hub.acked(&edge, &ack.cursor).await.map_err(denied)? {
         return Err(bad_cursor("the cursor is not of this history: nothing is acknowledged"));
     }
     Ok(empty(StatusCode::NO_CONTENT))

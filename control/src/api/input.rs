@@ -15,15 +15,20 @@ pub(super) async fn body_of<T: DeserializeOwned>(
     context: &Context,
     request: Request<Incoming>,
 ) -> Result<T, Refusal> {
-    let limits = &context.config.limits;
-    let body = whole(request.into_body(), limits.body_size.to_usize());
-    // Less than the whole call may take, so that it is this that is told.
-    let patience = limits.call_timeout.get().mul_f64(0.9);
-    let bytes = tokio::time::timeout(patience, body).await.map_err(|_elapsed| {
-        Refusal::new(ErrorCode::RequestTimeout, format!("no whole body within {patience:?}"))
-    })??;
+    let bytes = whole_body(context, request.into_body()).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Refusal::new(ErrorCode::BadRequest, format!("the body: {error}")))
+}
+
+/// The body of a request that is passed on, within the same limits.
+pub(super) async fn whole_body(context: &Context, body: Incoming) -> Result<Bytes, Refusal> {
+    let limits = &context.config.limits;
+    // Less than the whole call may take, so that it is this that is told.
+    let patience = limits.call_timeout.get().mul_f64(0.9);
+    let body = whole(body, limits.body_size.to_usize());
+    tokio::time::timeout(patience, body).await.map_err(|_elapsed| {
+        Refusal::new(ErrorCode::RequestTimeout, format!("no whole body within {patience:?}"))
+    })?
 }
 
 async fn whole(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::answer::{Answer, Refusal, json, text};
 use crate::context::Context;
+use crate::raft::engine::AgreementView;
 use crate::register::millis;
 use crate::world;
 
@@ -18,10 +19,13 @@ struct Status<'r> {
     name: &'r NodeName,
     region: &'r Region,
     version: &'static str,
-    /// `single`: alone, and so the one who decides.
+    /// `single`: alone, and so the one who decides. Else `leader`, `follower`, `candidate`,
+    /// `learner`, or `stopped` after a fault.
     role: &'static str,
-    /// Grows with each election; there are none yet.
+    /// Grows with each election.
     term: u64,
+    /// Who leads, as far as this replica knows.
+    leader: Option<&'r NodeName>,
     consistency: &'r Consistency,
     uptime_ms: u64,
     peers: Vec<Peer<'r>>,
@@ -48,13 +52,18 @@ struct JournalStatus {
 #[derive(Debug, Serialize)]
 struct Peer<'r> {
     name: &'r NodeName,
+    /// The number of its disk's life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'r str>,
     role: &'static str,
-    reachable: bool,
-    /// Changes that it has not got yet.
-    lag: u64,
+    /// `null`: this replica does not know; the leader does.
+    reachable: Option<bool>,
+    /// Entries of the agreed log that it has not got yet. `null`: this replica does not know.
+    lag: Option<u64>,
 }
 
-/// How far this replica is, in purges and configuration changes.
+/// How far this replica is: alone in purges and configuration changes, else in entries of the
+/// agreed log.
 #[derive(Debug, Serialize)]
 struct Positions {
     agreed: u64,
@@ -104,17 +113,32 @@ pub(super) fn status(context: &Context) -> Answer {
     }
     let position = context.ledger.position();
     let journal = context.store.state();
-    let (config, role) = (&context.config, "single");
+    let config = &context.config;
+    let agreement = context.raft.as_ref().map(|raft| raft.view());
+    let alone = || Peer {
+        name: &config.name,
+        node: None,
+        role: "single",
+        reachable: Some(true),
+        lag: Some(0),
+    };
     let status = Status {
         name: &config.name,
         region: &config.region,
         version: env!("CARGO_PKG_VERSION"),
-        role,
-        term: 0,
+        role: agreement.as_ref().map_or("single", |view| view.role),
+        term: agreement.as_ref().map_or(0, |view| view.term),
+        leader: match &agreement {
+            Some(view) => view.leader.as_ref(),
+            None => Some(&config.name),
+        },
         consistency: &config.consistency,
         uptime_ms: millis(world::now().saturating_duration_since(context.started)),
-        peers: vec![Peer { name: &config.name, role, reachable: true, lag: 0 }],
-        positions: Positions { agreed: journal.last, applied: journal.last },
+        peers: agreement.as_ref().map_or_else(|| vec![alone()], peers),
+        positions: match &agreement {
+            Some(view) => Positions { agreed: view.committed, applied: view.applied },
+            None => Positions { agreed: journal.last, applied: journal.last },
+        },
         edges: edge_count,
         regions: region_count,
         journal: JournalStatus {
@@ -128,6 +152,17 @@ pub(super) fn status(context: &Context) -> Answer {
     json(StatusCode::OK, &status)
 }
 
+fn peers(view: &AgreementView) -> Vec<Peer<'_>> {
+    let shown = view.peers.iter().map(|peer| Peer {
+        name: &peer.name,
+        node: Some(&peer.node),
+        role: peer.role,
+        reachable: peer.reachable,
+        lag: peer.lag,
+    });
+    shown.collect()
+}
+
 /// `GET /metrics`.
 pub(super) fn metrics(context: &Context) -> Answer {
     let now = world::now();
@@ -137,6 +172,9 @@ pub(super) fn metrics(context: &Context) -> Answer {
     };
     let journal = context.store.state();
     context.metrics.observe_journal(journal.last, journal.low_water);
+    if let Some(view) = context.raft.as_ref().map(|raft| raft.view()) {
+        context.metrics.raft.observe(view.role, view.term, view.applied);
+    }
     context.metrics.observe(&edges, &regions, context.ledger.position());
     context.metrics.text()
 }

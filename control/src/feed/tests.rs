@@ -13,7 +13,7 @@ use meridian_control_wire::purge::PurgeOrder;
 use meridian_control_wire::selector::Selector;
 use tokio::task::JoinSet;
 
-use super::Hub;
+use super::{Hub, Start};
 use crate::control_store::ControlStore;
 use crate::metrics::ControlMetrics;
 use crate::order::PurgeRequest;
@@ -33,7 +33,6 @@ async fn a_hundred_thousand_purges_are_caught_up_with_in_seconds() {
     let (store, writer) = single::open(&config, Arc::new(Unwatched)).unwrap();
     let writer = tokio::task::spawn_blocking(move || writer.run());
     let store = Arc::new(store);
-    let start = store.cursor(0);
     let mut writers = JoinSet::new();
     for n in 0..PURGES {
         let selectors = vec![Selector::Url(format!("http://shop.example/products/{n}"))];
@@ -53,7 +52,7 @@ async fn a_hundred_thousand_purges_are_caught_up_with_in_seconds() {
     let metrics = Arc::new(ControlMetrics::new(&[]));
     let hub = Hub::new(shared, "c".parse().unwrap(), Stream::default(), metrics);
     let begun = world::now();
-    let mut body = hub.open("fra-1".parse().unwrap(), Some(start), Busy::alone());
+    let mut body = hub.open("fra-1".parse().unwrap(), Start::After(0), Busy::alone());
     let (mut decoder, mut seen) = (FrameDecoder::default(), 0);
     while seen < PURGES {
         let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -94,7 +93,7 @@ async fn what_comes_in_a_flood_is_told_together() {
     };
     let metrics = Arc::new(ControlMetrics::new(&[]));
     let hub = Hub::new(shared, "c".parse().unwrap(), limits, metrics);
-    let mut body = hub.open("fra-1".parse().unwrap(), Some(store.cursor(0)), Busy::alone());
+    let mut body = hub.open("fra-1".parse().unwrap(), Start::After(0), Busy::alone());
     let mut decoder = FrameDecoder::default();
     let mut operations = Vec::new(); // in each piece that holds any
     while operations.iter().sum::<usize>() < 4 {

@@ -57,7 +57,6 @@ pub(crate) enum Engine {
     /// One replica alone.
     Single = 1,
     /// Replicas that agree.
-    #[expect(dead_code, reason = "this engine is being built")]
     Raft = 2,
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct SnapshotFile {
 }
 
 impl SnapshotFile {
+    #[cfg(test)]
     /// Opens one that is there.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { file: Arc::new(File::open(path)?), path: Arc::new(path.to_owned()) })

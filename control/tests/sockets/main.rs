@@ -7,9 +7,12 @@
     reason = "a panic is a test's verdict"
 )]
 
+mod cable;
+mod cluster;
 mod kit;
 mod listening;
 
+mod agreement;
 mod edges;
 mod explain;
 mod following;

@@ -106,7 +106,7 @@ async fn a_replica_tells_what_it_is() {
     status["uptime_ms"] = json!(0);
     let want = json!({
         "name": "control-1", "region": "iad", "version": env!("CARGO_PKG_VERSION"),
-        "role": "single", "term": 0,
+        "role": "single", "term": 0, "leader": "control-1",
         "consistency": { "purges": "cp", "config": "cp", "health": "cp" }, "uptime_ms": 0,
         "peers": [{ "name": "control-1", "role": "single", "reachable": true, "lag": 0 }],
         "positions": { "agreed": 0, "applied": 0 },

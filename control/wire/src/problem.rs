@@ -127,6 +127,8 @@ error_codes! {
     Internal = "internal", 500, "Internal Server Error";
     /// The contract has it, this version does not.
     NotOffered = "not_offered", 501, "Not Offered";
+    /// This message is for another node, or another cluster.
+    Misdirected = "misdirected", 421, "Misdirected Request";
     /// The next node could not be reached, or broke off.
     UpstreamUnreachable = "upstream_unreachable", 502, "Bad Gateway";
     /// The next node answered what cannot be used.
@@ -135,6 +137,8 @@ error_codes! {
     UpstreamTimeout = "upstream_timeout", 504, "Gateway Timeout";
     /// Not known whether it is done; repeating it does no harm.
     OutcomeUnknown = "outcome_unknown", 504, "Outcome Unknown";
+    /// There is no majority to agree with: nothing is done.
+    NoQuorum = "no_quorum", 503, "No Quorum";
     /// A limit is reached; later may work.
     Overloaded = "overloaded", 503, "Service Unavailable";
     /// The register has no room for another edge.
