@@ -39,6 +39,27 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// Whether everything up to `other` is up to here, too; `None`: that cannot be told, as they are
+    /// of different logs or lives, or not of this version.
+    pub fn covers(&self, other: &Self) -> Option<bool> {
+        if self == other {
+            return Some(true);
+        }
+        let (here, there) = (self.point()?, other.point()?);
+        if (here.cluster, here.incarnation) != (there.cluster, there.incarnation) {
+            return None;
+        }
+        match (here.at, there.at) {
+            (At::Seq(here), At::Seq(there)) => Some(here >= there),
+            (At::Vv(here), At::Vv(there)) => Some(
+                there.iter().all(|(replica, n)| here.get(replica).is_some_and(|have| have >= n)),
+            ),
+            (At::Seq(_), At::Vv(_)) | (At::Vv(_), At::Seq(_)) => None,
+        }
+    }
+}
+
 /// What a cursor says to a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
@@ -164,6 +185,35 @@ mod tests {
             let point = Point { cluster: [7; 16], incarnation: 2, at };
             assert_eq!(point.cursor().as_str(), golden);
             assert_eq!(golden.parse::<Cursor>().unwrap().point(), Some(point));
+        }
+    }
+
+    #[test]
+    fn a_cursor_covers_what_is_before_it_in_the_same_life_of_the_same_log() {
+        let seq = |cluster, incarnation, n| {
+            Point { cluster: [cluster; 16], incarnation, at: At::Seq(n) }.cursor()
+        };
+        let vv = |entries: &[(&str, u64)]| {
+            let entries = entries.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+            Point { cluster: [1; 16], incarnation: 1, at: At::Vv(entries) }.cursor()
+        };
+        let text = |text: &str| text.parse::<Cursor>().unwrap();
+        let rows = [
+            (seq(1, 1, 5), seq(1, 1, 5), Some(true)),
+            (seq(1, 1, 5), seq(1, 1, 4), Some(true)),
+            (seq(1, 1, 4), seq(1, 1, 5), Some(false)),
+            (seq(1, 2, 5), seq(1, 1, 4), None),
+            (seq(1, 1, 5), seq(2, 1, 4), None),
+            (text("c5"), text("c5"), Some(true)),
+            (text("c5"), text("c4"), None),
+            (vv(&[("a", 2), ("b", 1)]), vv(&[("a", 2)]), Some(true)),
+            (vv(&[("a", 2), ("b", 1)]), vv(&[("a", 1), ("b", 1)]), Some(true)),
+            (vv(&[("a", 2), ("b", 1)]), vv(&[("a", 1), ("b", 2)]), Some(false)),
+            (vv(&[("a", 2)]), vv(&[("c", 1)]), Some(false)),
+            (seq(1, 1, 5), vv(&[]), None),
+        ];
+        for (here, there, want) in rows {
+            assert_eq!(here.covers(&there), want, "{here} {there}");
         }
     }
 
