@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edge::compression::{Coding, Compression, Compressor};
 use crate::edge::resilience::{Adaptive, Breaker, FirstByte, Health, Retry};
+use crate::edge::shield::Shield;
 use crate::edge::statuses::Statuses;
 use crate::network::Network;
 use crate::places::place;
@@ -21,8 +22,10 @@ use crate::units::{
 };
 
 mod check;
+mod check_shield;
 pub mod compression;
 pub mod resilience;
+pub mod shield;
 pub mod site_value;
 pub mod statuses;
 
@@ -72,9 +75,12 @@ pub struct Edge {
     /// From the names below to addresses.
     #[serde(default)]
     pub peers: Peers,
-    /// The origin servers, `[[origin]]`.
+    /// The origin servers, `[[origin]]`, and the shields among them.
     #[serde(default)]
     pub origin: Vec<Upstream>,
+    /// What it has to do with other edges of this CDN; without it they are clients like any other.
+    #[serde(default)]
+    pub shield: Option<Shield>,
     /// The sites, `[[site]]`.
     #[serde(default)]
     pub site: Vec<Site>,
@@ -263,7 +269,7 @@ fn default_patience() -> HumanDuration {
     HumanDuration::secs(1)
 }
 
-/// `[[origin]]`: one origin server (later also a shield) as the edge reaches it.
+/// `[[origin]]`: one origin server, or a shield, as the edge reaches it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct Upstream {
     /// Its name; the address stands in `[peers]`.
@@ -386,6 +392,9 @@ pub struct Site {
     /// Origins that are asked only when those do not look alive or cannot be reached.
     #[serde(default)]
     pub backup_origins: Vec<NodeName>,
+    /// Asks the shields before them, where the edge has any (`shield.nodes`). Default: yes.
+    #[serde(default = "default_shielded")]
+    pub shielded: bool,
     /// Takes its origins as equally good: each request goes to the better of two picked at random.
     #[serde(default)]
     pub spread: bool,
@@ -512,6 +521,10 @@ pub struct Site {
 }
 
 fn default_cache_status() -> bool {
+    true
+}
+
+fn default_shielded() -> bool {
     true
 }
 

@@ -24,6 +24,7 @@ pub fn check_together(files: &[(String, AnyRole)]) -> Result<(), Violations> {
         }
         if let AnyRole::Edge(edge) = role {
             check_beat(file, edge, files, &mut found);
+            check_tiers(file, edge, files, &mut found);
         }
     }
     Violations::none_of(found)
@@ -39,6 +40,22 @@ fn check_beat(file: &str, edge: &Edge, files: &[(String, AnyRole)], found: &mut 
             let rule = format!("must be below health.edge_lapse = \"{lapse}\" of {other}");
             let place = Place::root(file).key("control").key("beat");
             found.push(place.breaks(&follow.beat, rule));
+        }
+    }
+}
+
+/// A shield has no shields of its own: there are two tiers.
+fn check_tiers(file: &str, edge: &Edge, files: &[(String, AnyRole)], found: &mut Vec<Violation>) {
+    let nodes = edge.shield.iter().flat_map(|shield| shield.nodes.iter().enumerate());
+    for (index, name) in nodes {
+        for (other, role) in files {
+            let AnyRole::Edge(shield) = role else { continue };
+            let has_some = shield.shield.as_ref().is_some_and(|table| !table.nodes.is_empty());
+            if shield.name == *name && has_some {
+                let rule = format!("has shields of its own in {other}, and so is none itself");
+                let place = Place::root(file).key("shield").key("nodes").index(index);
+                found.push(place.breaks(name, rule));
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use meridian_config::control::raft::Raft;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
 use meridian_config::edge::compression::{Coding, Compression, Compressor};
 use meridian_config::edge::resilience::{self, Adaptive, Breaker, FirstByte, Retry};
+use meridian_config::edge::shield::Shield;
 use meridian_config::edge::{
     Accept, Cache, Edge, Follow, Profile, Purge, RangeFill, Site, Upstream,
 };
@@ -274,6 +275,12 @@ fn full_edge() -> Edge {
                 ..resilience::Health::default()
             },
         }],
+        shield: Some(Shield {
+            nodes: vec!["i".parse().unwrap()],
+            secret_file: "n".into(),
+            catch_up: HumanDuration::millis(3),
+            max_cursors: some(17),
+        }),
         site: vec![full_site()],
         token: tokens(),
         log: Log::default(),
@@ -288,6 +295,7 @@ fn full_site() -> Site {
         profile: Profile::Rfc,
         origins: vec!["o".parse().unwrap()],
         backup_origins: vec![],
+        shielded: false,
         spread: true,
         panic_threshold: Ratio::new(0.1),
         resilience: Some(true),

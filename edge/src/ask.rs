@@ -6,11 +6,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::response::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use meridian_control_wire::cursor::Cursor;
 use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
 use tokio::select;
 use tokio::time::{sleep, timeout};
@@ -22,7 +24,9 @@ use crate::behalf::{Behalf, Need};
 use crate::body::UpstreamBody;
 use crate::core::Core;
 use crate::error::{BodyError, FetchError};
+use crate::fill::Fill;
 use crate::key::counted;
+use crate::nodes::{is_signed, remove_internal};
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, Sender, request_head};
 use crate::route::Site;
@@ -74,7 +78,7 @@ pub(crate) async fn ask_for(
 ) -> Result<Answered, FetchError> {
     let had_body = body.is_of_client();
     let mut body = gathered(core, site, body).await?;
-    let (is_timed, order) = (!body.is_of_client(), ordered(core, site, asked));
+    let (is_timed, order) = (!body.is_of_client(), ordered(core, site, asked, purpose));
     let asking = Asking { core, site, asked, purpose, behalf, is_timed, order };
     let Some(first) = asking.order.first() else {
         return Err(FetchError::HttpRequestError { reason: "the site has no origin" });
@@ -105,7 +109,7 @@ pub(crate) async fn ask_for(
         let answered = |outcome: Result<_, _>| {
             outcome.map(|response| Answered { response, upstream: Arc::clone(&upstream) })
         };
-        let next = next(&upstream.guard.retry, &asking.tries(&upstream, at, retries), ended);
+        let next = what_next(&upstream, &asking.tries(&upstream, at, retries), ended);
         let Some(again) = spare.or(unsent).filter(|_| next != Next::Stop) else {
             return answered(outcome);
         };
@@ -142,8 +146,42 @@ async fn gathered(core: &Core, site: &Site, body: RequestBody) -> Result<Request
     })
 }
 
+/// Shields and origins in the order in which they are to be asked.
+fn ordered<'a>(
+    core: &'a Core,
+    site: &'a Site,
+    asked: &Asked,
+    purpose: Purpose<'_>,
+) -> Vec<&'a Arc<Upstream>> {
+    let origins = origins(core, site, asked);
+    // What another edge asks goes no further than to origins; a tunnel needs no store on its way.
+    if !site.shielded || asked.asker.is_some() || matches!(purpose, Purpose::Upgrade(_)) {
+        return origins;
+    }
+    let shields = &core.edge.shields;
+    let mut order = shields.in_order(&site.name, &asked.target, core.now().mono);
+    order.extend(origins);
+    order
+}
+
+/// As for any origin, but a shield that failed is left aside for the next, or for the origin, where
+/// what it was asked may be asked again, or has not reached it.
+fn what_next(upstream: &Upstream, tries: &Tries, ended: Ended<'_>) -> Next {
+    match ended {
+        Ended::Failed(error)
+            if upstream.is_shield
+                && tries.has_others
+                && !error.is_of_client()
+                && (tries.is_repeatable || error.nothing_was_sent()) =>
+        {
+            Next::Elsewhere
+        }
+        Ended::Failed(_) | Ended::Answered(..) => next(&upstream.guard.retry, tries, ended),
+    }
+}
+
 /// The origins of `site` in the order in which they are to be asked.
-fn ordered<'a>(core: &Core, site: &'a Site, asked: &Asked) -> Vec<&'a Arc<Upstream>> {
+fn origins<'a>(core: &Core, site: &'a Site, asked: &Asked) -> Vec<&'a Arc<Upstream>> {
     let all = site.origins_for(asked.matched);
     if all.len() < 2 {
         return all.iter().collect();
@@ -265,7 +303,9 @@ impl Asking<'_> {
             (Need::Client | Need::Covered, true) => Some(Rank::Client),
             (Need::Client | Need::Covered, false) => Some(Rank::Upload),
         };
-        let mut request = self.request(upstream, body)?;
+        // Asked for now, after every stamp that the answer may get.
+        let told = if upstream.is_shield { core.edge.cursors.need() } else { None };
+        let mut request = self.request(upstream, body, told.as_ref())?;
         let place = match self.place(upstream, rank, deadline).await {
             Ok(place) => place,
             Err(Full { limit }) => {
@@ -293,7 +333,7 @@ impl Asking<'_> {
             }
         };
         let took = core.now().mono.saturating_duration_since(began);
-        let response = self.received(upstream, response, lease)?;
+        let response = self.received(upstream, response, lease, told.as_ref())?;
         Ok((response, is_timed.then_some(took)))
     }
 
@@ -303,8 +343,10 @@ impl Asking<'_> {
         upstream: &Upstream,
         mut response: Response<Incoming>,
         mut lease: Lease,
+        need: Option<&Cursor>,
     ) -> Result<Response<UpstreamBody>, FetchError> {
         let core = self.core;
+        let fill = self.fill(upstream, response.headers(), need)?;
         let far = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
             .then(|| hyper::upgrade::on(&mut response));
         let (mut head, body) = response.into_parts();
@@ -328,16 +370,41 @@ impl Asking<'_> {
             }
         }
         remove_hop_by_hop(&mut head.headers);
+        remove_internal(&mut head.headers);
         vary_by_origin(&mut head.headers);
         core.edge.via.add(&mut head.headers, received);
+        if let Some(fill) = fill {
+            head.extensions.insert(fill);
+        }
         let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
         Ok(Response::from_parts(head, body))
+    }
+
+    /// What an answer is worth that comes through a shield.
+    fn fill(
+        &self,
+        upstream: &Upstream,
+        answer: &HeaderMap,
+        need: Option<&Cursor>,
+    ) -> Result<Option<Fill>, FetchError> {
+        let Some(nodes) = self.core.edge.nodes.as_ref().filter(|_| upstream.is_shield) else {
+            return Ok(None);
+        };
+        if is_signed(answer) {
+            return Ok(Some(Fill::told(answer, need, &self.core.edge.cursors, &nodes.counters)));
+        }
+        // It may have answered with anything: what was needed meant nothing to it.
+        nodes.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let upstream = upstream.name.clone();
+        let reason = "it is no shield of this edge: another secret, or no such site there";
+        Err(FetchError::HttpProtocolError { upstream, reason })
     }
 
     fn request(
         &self,
         upstream: &Upstream,
         body: RequestBody,
+        told: Option<&Cursor>,
     ) -> Result<Request<RequestBody>, FetchError> {
         let (edge, site, asked) = (&self.core.edge, self.site, self.asked);
         let sender = Sender {
@@ -356,7 +423,10 @@ impl Asking<'_> {
         {
             *request.uri_mut() = counted; // what the key does not hold must not show in the answer
         }
-        site.rules.amend_request(asked.matched, request.headers_mut());
+        match edge.nodes.as_ref().filter(|_| upstream.is_shield) {
+            Some(nodes) => nodes.introduce(request.headers_mut(), &site.name, told),
+            None => site.rules.amend_request(asked.matched, request.headers_mut()),
+        }
         if let Some((connection, number)) = asked.interim.clone() {
             hyper::ext::on_informational(&mut request, move |response| {
                 connection.interim.push(number, response.status(), response.headers());

@@ -12,6 +12,7 @@ use meridian_edge_rules::hop_by_hop::remove_hop_by_hop;
 use meridian_edge_rules::target::write_target;
 
 use crate::connection::Connection;
+use crate::nodes::{Asker, Child};
 use crate::route::{self, Site};
 use crate::site_rules::Matched;
 
@@ -28,6 +29,8 @@ pub(crate) struct Peer<'c> {
     pub(crate) connection: &'c Arc<Connection>,
     /// The rules of the site that match its request, once they are looked for.
     pub(crate) matched: Matched,
+    /// The edge of this CDN that it is, if it is one.
+    pub(crate) child: Option<&'c Arc<Child>>,
 }
 
 impl Peer<'_> {
@@ -71,6 +74,8 @@ pub(crate) struct Asked {
     pub(crate) matched: Matched,
     /// When it came.
     pub(crate) since: Instant,
+    /// The edge of this CDN that it comes from, if it comes from one.
+    pub(crate) asker: Asker,
 }
 
 impl Asked {
@@ -95,6 +100,7 @@ impl Asked {
             interim: None,
             matched: peer.matched,
             since: peer.connection.now(),
+            asker: peer.child.cloned(),
         }
     }
 

@@ -48,6 +48,8 @@ const MAX_FAILED: usize = 1_024;
 pub(crate) struct Partial {
     pub(crate) head: StoredHead,
     pub(crate) tags: Tags,
+    /// What is not for clients, but for the edge, and other edges.
+    pub(crate) surrogate: HeaderMap,
     pub(crate) flow: Arc<Flow>,
     /// How much is arriving, where the origin told.
     pub(crate) length: Option<u64>,
@@ -94,6 +96,8 @@ pub(crate) struct Flight {
     left: Notify,
     /// Until when its failure is the answer to all who ask, where it failed.
     fails_until: OnceLock<Instant>,
+    /// What a shield says of how old its answer is, as a stamp.
+    filled: OnceLock<u64>,
 }
 
 impl Flight {
@@ -107,6 +111,7 @@ impl Flight {
             waiting: AtomicUsize::new(0),
             left: Notify::new(),
             fails_until: OnceLock::new(),
+            filled: OnceLock::new(),
         })
     }
 
@@ -127,6 +132,22 @@ impl Flight {
     /// Purges applied before its request left.
     pub(crate) fn stamp(&self) -> u64 {
         self.stamp.epoch()
+    }
+
+    /// Its answer takes no more purges into account than up to this one. To be said before it
+    /// lands.
+    pub(crate) fn fill(&self, stamp: u64) {
+        let _first = self.filled.set(stamp);
+    }
+
+    /// The stamp of what it brings: its own, unless that is older.
+    pub(crate) fn filled(&self) -> u64 {
+        self.filled.get().map_or(self.stamp(), |filled| self.stamp().min(*filled))
+    }
+
+    /// Whether what it brings takes less into account than it could, as far as is known.
+    pub(crate) fn is_older(&self) -> bool {
+        self.filled.get().is_some_and(|filled| (1..self.stamp()).contains(filled))
     }
 
     /// Tells everybody.

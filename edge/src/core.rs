@@ -19,13 +19,16 @@ use crate::collapse::Collapse;
 use crate::compress::Compressor;
 use crate::connection::Load;
 use crate::counters::EdgeCounters;
+use crate::cursors::Cursors;
 use crate::epochs::Epochs;
 use crate::flow::InFlight;
 use crate::hops::{OwnLoop, Via};
+use crate::nodes::Nodes;
 use crate::not_stored::NotStored;
 use crate::outcome::Outcome;
 use crate::purge::Purges;
 use crate::route::{Site, Sites, folded, without_port};
+use crate::shields::Shields;
 use crate::staleness::Staleness;
 use crate::store::Store;
 use crate::tunnel::Tunnels;
@@ -51,6 +54,12 @@ pub(crate) struct Edge {
     /// Swapped whole; requests in flight keep what they began with.
     pub(crate) sites: ArcSwap<Sites>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// Those of them that are asked before the origins.
+    pub(crate) shields: Shields,
+    /// What it is to other edges of its CDN, if it has any.
+    pub(crate) nodes: Option<Nodes>,
+    /// Where in the stream of purges it is.
+    pub(crate) cursors: Cursors,
     pub(crate) epochs: Arc<Epochs>,
     pub(crate) purges: Purges,
     pub(crate) store: Store,

@@ -23,6 +23,7 @@ use crate::collapse::{Lead, Seat};
 use crate::core::Core;
 use crate::epochs::{Mark, Stamp, Standing};
 use crate::fetch;
+use crate::fill::Fill;
 use crate::key::CacheKey;
 use crate::request_head::varies_by_edge;
 use crate::route::Site;
@@ -180,7 +181,11 @@ fn posted(
     // As if it had been a GET, whose answer it stands for.
     let request = RequestView { method: &Method::GET, headers: &asked.headers };
     let (key, matched) = own_key(site, asked);
-    let head = rules::stored_head(site, matched, &request, &view, times).ok()?;
+    let mut head = rules::stored_head(site, matched, &request, &view, times).ok()?;
+    if let Some(fill) = Fill::of(response) {
+        fill.may_be_stored().then_some(())?;
+        fill.limit(&mut head);
+    }
     let is_fresh = !site.rules.bypasses(matched)
         && head.lifetime_from.is_explicit()
         && head.ttl(times.received) > 0;
@@ -214,8 +219,8 @@ fn head(core: &Core, site: &Site, asked: &Asked, sent: Now, response: &Response<
         // Its body was not looked at: it is as old as it was to purges.
         let stamp = stored.mark().stamp();
         let request = &asked.headers;
-        let (response, times) = (response.headers(), &times);
-        let update = fetch::Update { request, response, times, matched, stamp };
+        let (fill, response, times) = (Fill::of(response), response.headers(), &times);
+        let update = fetch::Update { request, response, times, matched, stamp, fill };
         Fate::Replace(fetch::freshened(core, site, &key, stored, &update))
     });
 }

@@ -4,12 +4,14 @@
 //! Asks the very functions that the road asks, and changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderMap, Method, Uri};
 use meridian_edge_rules::decide::{Decision, Forward, Lookup};
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::groups::{CACHE_GROUPS, groups};
+use meridian_edge_rules::target::write_target;
 use meridian_edge_rules::time::Now;
 use serde::Serialize;
 use serde_json::json;
@@ -26,6 +28,7 @@ use crate::site_rules::Matched;
 use crate::store::Stored;
 use crate::stored_body::StoredBody;
 use crate::tags::tags;
+use crate::upstream::Upstream;
 
 /// What is asked.
 pub(crate) struct Question {
@@ -174,6 +177,8 @@ struct Purging {
 #[derive(Debug, Serialize)]
 struct Origin {
     name: String,
+    /// Another edge of this CDN, which is asked instead of an origin.
+    shield: bool,
     address: String,
     in_flight: u32,
     waiting: u32,
@@ -249,14 +254,29 @@ pub(crate) fn explain(edge: &Edge, question: &mut Question) -> Option<Explanatio
             seconds_ago: now.mono.saturating_duration_since(at).as_secs(),
         }),
         kept_apart: edge.collapse.is_apart(&CacheKey::from(key.as_str()), now.mono),
-        origins: site
-            .origins_for(matched)
-            .iter()
+        origins: shields(edge, site, question, now)
+            .into_iter()
+            .chain(site.origins_for(matched))
             .map(|upstream| origin(upstream, site, now))
             .collect(),
         next: next(edge, site, &key, &variants, question, matched, now),
         key,
     })
+}
+
+/// The shields that are asked before the origins.
+fn shields<'e>(
+    edge: &'e Edge,
+    site: &Site,
+    question: &Question,
+    now: Now,
+) -> Vec<&'e Arc<Upstream>> {
+    if !site.shielded {
+        return Vec::new();
+    }
+    let mut target = String::new();
+    write_target(&mut target, question.target.path(), question.target.query());
+    edge.shields.in_order(&site.name, &target, now.mono)
 }
 
 fn next(
@@ -435,13 +455,14 @@ fn told(selector: Selector<'_>) -> serde_json::Value {
     }
 }
 
-fn origin(upstream: &crate::upstream::Upstream, site: &Site, now: Now) -> Origin {
+fn origin(upstream: &Upstream, site: &Site, now: Now) -> Origin {
     let guard = &upstream.guard;
     let (phase, forced, _probes) = guard.phase();
     let seconds = |share| guard.latency(share).map(|latency| latency.as_secs_f64());
     let (max_requests, max_queue) = upstream.bulkhead.limits();
     Origin {
         name: upstream.name.clone(),
+        shield: upstream.is_shield,
         address: upstream.address.clone(),
         in_flight: upstream.bulkhead.in_flight(),
         waiting: upstream.bulkhead.waiting(),

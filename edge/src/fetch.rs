@@ -25,10 +25,12 @@ use crate::collapse::{Landing, Lead, Partial, Seat, Wanted};
 use crate::core::Core;
 use crate::epochs::{Mark, Standing};
 use crate::error::{BodyError, FetchError};
+use crate::fill::Fill;
 use crate::flow::{Flow, Pushed};
 use crate::forms::Forms;
 use crate::key::CacheKey;
 use crate::negotiate::{self, first_forms, will_have_forms};
+use crate::nodes::Asker;
 use crate::not_stored::Reason;
 use crate::request_body::RequestBody;
 use crate::request_head::{Purpose, varies_by_edge};
@@ -38,6 +40,7 @@ use crate::site_rules::Matched;
 use crate::store::{Fate, Stored};
 use crate::stored_body::StoredBody;
 use crate::tags::labels;
+use crate::tell;
 use crate::unfit;
 use crate::upstream::Upstream;
 
@@ -105,6 +108,10 @@ pub(crate) async fn settle(
 ) {
     let Hold { lead, key, forward, validate } = hold;
     let Answered { response, upstream } = answered;
+    let fill = Fill::of(&response);
+    if let Some(fill) = fill {
+        lead.flight.fill(fill.stamp());
+    }
     let (head, body) = response.into_parts();
 
     if head.status == StatusCode::NOT_MODIFIED {
@@ -118,7 +125,8 @@ pub(crate) async fn settle(
             response: &head.headers,
             times,
             matched: asked.matched,
-            stamp: lead.flight.stamp(),
+            stamp: lead.flight.filled(),
+            fill,
         };
         let stored = validated(core, site, key, stored, &update);
         return lead.flight.land(Landing::Validated(stored));
@@ -126,7 +134,13 @@ pub(crate) async fn settle(
     let refuse = head.status.is_server_error() && forward.stale.is_some();
     let request = RequestView { method: &asked.method, headers: &asked.headers };
     let view = ResponseView { status: head.status, headers: &head.headers };
-    let storable = match settle::stored_head(site, asked.matched, &request, &view, times) {
+    let is_unknown = fill.is_some_and(|fill| !fill.may_be_stored());
+    let refuse = refuse || (is_unknown && head.status.is_server_error());
+    let mut storable = match settle::stored_head(site, asked.matched, &request, &view, times) {
+        Ok(_) if is_unknown && !refuse => {
+            let response = Response::from_parts(head, body);
+            return unfit::leave_unknown(core, (lead, key), response, times.received);
+        }
         Ok(stored) if !refuse && fits(core, &body) && !varies_by_edge(&head.headers) => stored,
         unstored @ (Ok(_) | Err(_)) => {
             if let Err(NotStorable::NoStore | NotStorable::Private) = unstored {
@@ -137,6 +151,9 @@ pub(crate) async fn settle(
             return unfit::leave(core, (lead, key), &upstream, response, why, times.received);
         }
     };
+    if let Some(fill) = fill {
+        fill.limit(&mut storable);
+    }
     let leftover = Leftover::of(core, &upstream);
     let stored = bring_in(core, site, (lead, key), storable, body, times, leftover).await;
     negotiate::prepare(core, site, &asked.headers, stored.as_ref());
@@ -190,8 +207,11 @@ pub(crate) struct Update<'a> {
     pub(crate) times: &'a Exchange,
     /// The rules of the site that match the request.
     pub(crate) matched: Matched,
-    /// Purges applied when what is stored was last known to be right.
+    /// Purges applied when what is stored was last known to be right. What it has been known
+    /// before is kept.
     pub(crate) stamp: u64,
+    /// What it is worth, if it came through a shield.
+    pub(crate) fill: Option<Fill>,
 }
 
 /// Stores what a 304 makes of the stored response that was validated, and of every other one that
@@ -234,7 +254,7 @@ pub(crate) fn freshened(
     stored: &Stored,
     update: &Update<'_>,
 ) -> Stored {
-    let Update { request, response, times, matched, stamp } = *update;
+    let Update { request, response, times, matched, stamp, fill } = *update;
     // As it came from upstream: what instructs surrogates governs on where the 304 says nothing of
     // it.
     let mut before = stored.head().clone();
@@ -246,12 +266,15 @@ pub(crate) fn freshened(
         }
     }
     let mut head = settle::freshened(site, matched, before, (request, response), times);
+    if let Some(fill) = fill {
+        fill.limit(&mut head);
+    }
     let surrogate = prepare(site, &mut head, times);
     set_length(&mut head, stored.body().len());
     let first = first_forms(site, key, &mut head, stored.body());
     let forms = first.map(|first| stored.forms().map_or(first, Forms::renewed));
     let labels = labels(&core.edge.epochs, &key.place(), &surrogate, &head.headers);
-    let mark = Mark::new(stamp, labels);
+    let mark = Mark::new(stamp.max(stored.mark().stamp()), labels);
     Stored::new(head, surrogate, stored.body().clone(), mark).with_forms(forms)
 }
 
@@ -301,17 +324,20 @@ pub(crate) fn prepare(site: &Site, head: &mut StoredHead, times: &Exchange) -> H
 pub(crate) fn for_client(
     site: &Site,
     matched: Matched,
+    asker: &Asker,
     mut response: Response<UpstreamBody>,
 ) -> Response<UpstreamBody> {
     let status = response.status();
     let said = (matched != Matched::NONE)
         .then(|| site.rules.of_response(matched, &site.policy, status, response.headers()));
-    if !site.expose_surrogate_fields {
+    if !site.expose_surrogate_fields && asker.is_none() {
         for name in SURROGATE {
             response.headers_mut().remove(name);
         }
     }
-    if let Some(said) = said {
+    tell::of_origin(asker, &mut response);
+    // What rules make of an answer for clients, the other edge makes of it itself.
+    if let Some(said) = said.filter(|_| asker.is_none()) {
         said.strip(response.headers_mut());
         let age = age_value(response.headers());
         said.amendment.apply(response.headers_mut(), age);
@@ -364,7 +390,10 @@ pub(crate) async fn bring_in(
     let tags = labels(&edge.epochs, &key.place(), &surrogate, &head.headers);
     let has_forms = will_have_forms(site, head.status, &mut head.headers, length);
     let flow_ = Arc::clone(&flow);
-    let partial = Arc::new(Partial { head, tags, flow: flow_, length, part: None, has_forms });
+    let of_edges = surrogate.clone();
+    let partial =
+        Partial { head, tags, surrogate: of_edges, flow: flow_, length, part: None, has_forms };
+    let partial = Arc::new(partial);
     edge.collapse.bring_together(key);
     lead.flight.land(Landing::Shared(Arc::clone(&partial)));
 
@@ -377,7 +406,7 @@ pub(crate) async fn bring_in(
             set_length(&mut head, body.len());
             head.headers.remove(header::TRAILER); // what is stored has none
             flow.hand_over(body.pieces());
-            let mark = Mark::new(lead.flight.stamp(), partial.tags.clone());
+            let mark = Mark::new(lead.flight.filled(), partial.tags.clone());
             let forms = first_forms(site, key, &mut head, &body);
             let whole = Stored::new(head, surrogate, body, mark).with_forms(forms);
             edge.store.insert(key, &whole);

@@ -26,6 +26,10 @@
 //! brings them, over a [`line`](mod@line) · [`staleness`] how old that knowledge is · [`sweep`]
 //! lets them go.
 //!
+//! Other edges of this CDN: [`nodes`] who is one, [`shields`] which is asked, [`cursors`] what they can
+//! say of purges, [`tell`] what a shield says of an answer, [`fill`] what that is worth,
+//! [`shield_metrics`].
+//!
 //! Beside it: [`core`] what cores share and what each has · [`register`] the register of the
 //! control plane, [`ring`] which replica of it is asked · [`sites`] which sites there are, at run
 //! time · [`admin`], [`explain`], [`tokens`] for changes · [`not_stored`], [`unfit`], [`access`],
@@ -33,8 +37,7 @@
 //! [`outcome`] what it tells · [`clock`] the only clock ·
 //! [`error`].
 //!
-//! Absent on purpose: how control replicas agree; other nodes of this CDN in front
-//! or behind, whose internal fields would be believed: until then they are dropped from everyone.
+//! Absent on purpose: how control replicas agree; a third tier.
 
 mod accept;
 mod access;
@@ -53,6 +56,7 @@ mod connection;
 mod core;
 mod counters;
 mod course;
+mod cursors;
 mod effects;
 pub mod epochs;
 #[cfg(test)]
@@ -60,6 +64,7 @@ mod epochs_laws;
 pub mod error;
 mod explain;
 mod fetch;
+mod fill;
 mod flow;
 mod forms;
 mod frames;
@@ -72,6 +77,7 @@ mod lengths;
 mod line;
 mod metrics;
 mod negotiate;
+mod nodes;
 mod not_stored;
 mod outcome;
 mod pace;
@@ -91,6 +97,8 @@ mod run;
 pub mod scope;
 mod serve;
 mod settle;
+mod shield_metrics;
+mod shields;
 mod site_rules;
 mod sites;
 mod slice_fetch;
@@ -103,6 +111,7 @@ mod suspect;
 mod sweep;
 mod sync;
 mod tags;
+mod tell;
 mod tokens;
 mod tunnel;
 mod unfit;

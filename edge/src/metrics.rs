@@ -18,6 +18,7 @@ use crate::connection::Overdue;
 use crate::core::Edge;
 use crate::error::FetchError;
 use crate::outcome::Outcome;
+use crate::shield_metrics;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::{Phase, Reason};
 use crate::upstream::guard::Guard;
@@ -49,6 +50,9 @@ impl Collector for Reader {
         self.guards(&mut encoder)?;
         self.breakers(&mut encoder)?;
         self.purges(&mut encoder)?;
+        if let Some(nodes) = &self.0.nodes {
+            shield_metrics::encode(&nodes.counters, &mut encoder)?;
+        }
         self.control(&mut encoder)
     }
 }

@@ -25,6 +25,8 @@ impl Reason {
     pub(crate) const VARY_BY_EDGE: Self = Self("vary-by-edge");
     /// It is an error that what is stored stands in for, or may.
     pub(crate) const SERVER_ERROR: Self = Self("server-error");
+    /// It came through a shield that did not say which purges it takes into account.
+    pub(crate) const UNKNOWN_AGE: Self = Self("unknown-fill");
     /// Its body broke off.
     pub(crate) const INCOMPLETE: Self = Self("incomplete");
 }

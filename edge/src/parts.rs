@@ -29,6 +29,7 @@ use crate::core::Core;
 use crate::course::Course;
 use crate::epochs::{Mark, Standing};
 use crate::fetch::{self, Ending, Hold, Leftover, Update};
+use crate::fill::Fill;
 use crate::flow::Flow;
 use crate::key::CacheKey;
 use crate::negotiate::{first_forms, will_have_forms};
@@ -164,12 +165,24 @@ impl Fetching {
     async fn bring_in(&self, hold: Hold<'_>, answered: Answered, times: &Exchange) {
         let (core, site, asked) = (&*self.core, &*self.site, &*self.asked);
         let Answered { response, upstream } = answered;
+        let fill = Fill::of(&response);
+        if let Some(fill) = fill {
+            self.lead.flight.fill(fill.stamp());
+        }
         let Some(of) = ContentRange::of(response.headers()) else { return self.leave(response) };
         let request = RequestView { method: &asked.method, headers: &asked.headers };
         let fields = whole_fields(response.headers(), of.complete_length);
         let view = ResponseView { status: StatusCode::OK, headers: &fields };
         let head = match settle::stored_head(site, asked.matched, &request, &view, times) {
-            Ok(head) if !varies_by_edge(&fields) => head,
+            Ok(_) if fill.is_some_and(|fill| !fill.may_be_stored()) => {
+                return self.leave(response);
+            }
+            Ok(mut head) if !varies_by_edge(&fields) => {
+                if let Some(fill) = fill {
+                    fill.limit(&mut head);
+                }
+                head
+            }
             Ok(_) | Err(_) => {
                 core.edge.collapse.keep_apart(&self.key, times.received.mono);
                 return self.leave(response);
@@ -208,7 +221,16 @@ impl Fetching {
         // Put together with others it may become a whole that has forms.
         will_have_forms(site, head.status, &mut head.headers, Some(of.complete_length));
         let (flow_, part) = (Arc::clone(&flow), Some(of));
-        let partial = Partial { head, tags, flow: flow_, length, part, has_forms: false };
+        let of_edges = surrogate.clone();
+        let partial = Partial {
+            head,
+            tags,
+            surrogate: of_edges,
+            flow: flow_,
+            length,
+            part,
+            has_forms: false,
+        };
         let partial = Arc::new(partial);
         lead.flight.land(Landing::Shared(Arc::clone(&partial)));
 
@@ -216,7 +238,7 @@ impl Fetching {
         match (ended, flow.whole(), self.arrived(of, flow.received())) {
             (Ok(()), Some(chunks), Some(of)) => {
                 let content = compacted(&flow, &chunks).await;
-                let mark = Mark::new(lead.flight.stamp(), partial.tags.clone());
+                let mark = Mark::new(lead.flight.filled(), partial.tags.clone());
                 let head = partial.head.clone();
                 let part = StoredBody::part(of, content.clone());
                 let stored = Stored::new(head, surrogate, part, mark);
@@ -268,7 +290,7 @@ impl Fetching {
         let stamp = old.mark().stamp().min(new.mark().stamp());
         let (request, place) = (&self.asked.headers, self.key.place());
         let matched = self.asked.matched;
-        let update = Update { request, response: fields, times, matched, stamp };
+        let update = Update { request, response: fields, times, matched, stamp, fill: None };
         let fresh = fetch::freshened(&self.core, &self.site, &self.key, old, &update);
         let of = |stored: &Stored| groups(&stored.head().headers, &CACHE_GROUPS);
         let (before, after) = (of(old), of(new));
@@ -276,6 +298,7 @@ impl Fetching {
         let all = tags(old.surrogate()).chain(tags(new.surrogate()));
         let mark = Mark::new(stamp, edge.epochs.labels(all, &place, of_all));
         let mut head = fresh.head().clone();
+        head.lifetime = head.lifetime.min(new.head().lifetime); // a shield may have limited it
         let forms = first_forms(&self.site, &self.key, &mut head, &body);
         Some(Stored::new(head, fresh.surrogate().clone(), body, mark).with_forms(forms))
     }

@@ -204,6 +204,7 @@ mod tests {
                 rules: SiteRules::new(&config.rule, &config.origins, str::to_owned),
                 shows_cache_status: true,
                 shows_key: false,
+                shielded: false,
                 origins: Vec::new(),
                 resilience: Resilience::of(&config),
                 counters: Arc::default(),

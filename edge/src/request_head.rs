@@ -16,6 +16,7 @@ use meridian_edge_rules::vary::Codings;
 use crate::asked::Asked;
 use crate::error::FetchError;
 use crate::hops::{OwnLoop, Via};
+use crate::nodes::remove_internal;
 use crate::refuse::SENSITIVE;
 use crate::request_body::RequestBody;
 use crate::route::folded;
@@ -65,9 +66,6 @@ pub(crate) fn varies_by_edge(answer: &HeaderMap) -> bool {
     let mut names = lines.flat_map(|line| line.split(','));
     names.any(|name| EDGE_MADE.iter().any(|made| made.as_str().eq_ignore_ascii_case(name.trim())))
 }
-
-/// Internal fields: believed only from Meridian's own nodes, which none is yet.
-const INTERNAL: &str = "meridian-";
 
 /// Who sends it on.
 #[derive(Debug, Clone, Copy)]
@@ -151,8 +149,12 @@ pub(crate) fn request_head(
     connect(&mut fields, asked, purpose)?;
     count_down(&mut fields, asked);
     let host = match &asked.authority {
-        Some(authority) if sender.preserve_host => HeaderValue::from_str(&folded(authority))
-            .map_err(|_invalid| FetchError::HttpRequestError { reason: "its host is malformed" })?,
+        // A shield knows sites by their hosts, as this edge does.
+        Some(authority) if sender.preserve_host || upstream.is_shield => {
+            HeaderValue::from_str(&folded(authority)).map_err(|_invalid| {
+                FetchError::HttpRequestError { reason: "its host is malformed" }
+            })?
+        }
         _ => upstream.authority.clone(),
     };
     fields.insert(header::HOST, host);
@@ -178,14 +180,6 @@ fn join_cookies(fields: &mut HeaderMap) {
         fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         fields.insert(header::COOKIE, joined);
-    }
-}
-
-fn remove_internal(fields: &mut HeaderMap) {
-    let internal: Vec<HeaderName> =
-        fields.keys().filter(|name| name.as_str().starts_with(INTERNAL)).cloned().collect();
-    for name in internal {
-        fields.remove(name);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::respond;
 use crate::route::Site;
 use crate::settle;
 use crate::store::Stored;
+use crate::tell;
 
 /// From the store, at once.
 pub(crate) fn hit(
@@ -62,7 +63,10 @@ pub(crate) fn stored_meanwhile(
     let found = core.edge.store.lookup(key.as_str(), &asked.headers, now);
     match settle::decision(site, asked.matched, &view, found, now) {
         Decision::Serve { stored, age, ttl, .. } if respond::suffices(&view, &stored) => {
-            Ok(hit(core, site, key.as_str(), &view, &stored, age, ttl))
+            let mut response = hit(core, site, key.as_str(), &view, &stored, age, ttl);
+            let asker = asked.asker.as_deref();
+            tell::of_stored(core, asker, key.as_str(), &stored, &mut response);
+            Ok(response)
         }
         Decision::Serve { revalidate, .. } => Err(Some(missing(revalidate))),
         Decision::Forward(again) => Err(Some(again)),

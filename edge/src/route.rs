@@ -40,6 +40,8 @@ pub(crate) struct Site {
     /// Whether clients are told by `Cache-Status`, and the key, too.
     pub(crate) shows_cache_status: bool,
     pub(crate) shows_key: bool,
+    /// Whether shields are asked before them.
+    pub(crate) shielded: bool,
     /// In order of preference, its backups last.
     pub(crate) origins: Vec<Arc<Upstream>>,
     pub(crate) resilience: Resilience,
@@ -174,6 +176,11 @@ impl Sites {
             })
         });
         claimed.or(self.default.as_ref())
+    }
+
+    /// The site of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Site>> {
+        self.all.iter().find(|site| site.name == name)
     }
 
     pub(crate) fn all(&self) -> &[Arc<Site>] {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -29,17 +29,20 @@ use crate::compress::{Compressor, step_back};
 use crate::connection::Load;
 use crate::core::{Core, Edge, MAX_BACKGROUND};
 use crate::counters::EdgeCounters;
+use crate::cursors::Cursors;
 use crate::epochs::{Epochs, Limits};
 use crate::error::RunError;
 use crate::flow::InFlight;
 use crate::hops::{OwnLoop, Via};
 use crate::line::Replica;
 use crate::metrics;
+use crate::nodes::Nodes;
 use crate::not_stored::NotStored;
 use crate::purge::Purges;
 use crate::register::Registrar;
 use crate::route;
 use crate::serve::Clients;
+use crate::shields::Shields;
 use crate::sites::SiteBook;
 use crate::staleness::Staleness;
 use crate::store::Store;
@@ -146,14 +149,17 @@ fn build(
     cores: usize,
     clock: SharedClock,
 ) -> Result<Arc<Edge>, RunError> {
+    let shield = config.shield.as_ref();
+    let shields = shield.map(|shield| shield.nodes.as_slice()).unwrap_or_default();
     let upstreams = config
         .origin
         .iter()
-        .map(|origin| Upstream::new(origin, &config.peers, cores, &clock))
+        .map(|origin| Upstream::new(origin, &config.peers, shields, cores, &clock))
         .collect::<Result<Vec<_>, _>>()?;
     let sites = book.first(&upstreams)?;
-    let most = usize::try_from(config.purge.max_selectors.get()).unwrap_or(usize::MAX);
-    let max_operations = usize::try_from(config.purge.max_operations.get()).unwrap_or(usize::MAX);
+    let at_most = |n: NonZeroU32| usize::try_from(n.get()).unwrap_or(usize::MAX);
+    let most = at_most(config.purge.max_selectors);
+    let max_operations = at_most(config.purge.max_operations);
     let epochs = Epochs::new(Limits { selectors: most, shards: EPOCH_SHARDS }, rand::random());
     let began = clock.now().mono;
     let name = config.name.to_string();
@@ -169,6 +175,9 @@ fn build(
         clock,
         authorities: authorities(config, listen),
         sites: ArcSwap::from_pointee(sites),
+        shields: Shields::of(&upstreams),
+        nodes: shield.map(|shield| Nodes::new(config.name.as_str(), shield)).transpose()?,
+        cursors: Cursors::new(shield.map_or(1, |shield| at_most(shield.max_cursors))),
         upstreams,
         store: Store::new(&config.cache, Arc::clone(&epochs)),
         collapse: Collapse::new(Arc::clone(&epochs)),

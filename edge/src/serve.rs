@@ -7,11 +7,13 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use meridian_control_wire::cursor::Cursor;
 use meridian_edge_rules::cache_control::RequestDirectives;
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup};
@@ -31,6 +33,7 @@ use crate::effects::{self, Before};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::key::CacheKey;
+use crate::nodes::{Child, Nodes};
 use crate::outcome::Outcome;
 use crate::ranged;
 use crate::refuse;
@@ -44,6 +47,7 @@ use crate::site_rules::Matched;
 use crate::slices;
 use crate::store::Stored;
 use crate::suspect;
+use crate::tell;
 use crate::tunnel::{Far, Tunnel, wanted};
 use crate::unkeyed::is_ambiguous;
 use crate::waiter::Waiter;
@@ -129,7 +133,7 @@ thread_local! {
 /// Serves one request: each step below is one file, in this order.
 pub(crate) fn serve(
     core: &Arc<Core>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     connection: &Arc<Connection>,
     peer: SocketAddr,
 ) -> Answer {
@@ -137,12 +141,80 @@ pub(crate) fn serve(
         let refusal = respond::told(&core.edge.name, refusal);
         return Answer::Ready(Some(refusal));
     }
-    let peer =
-        Peer { address: peer, trusted: core.edge.trusts(peer), connection, matched: Matched::NONE };
-    let sites = core.edge.sites.load();
-    let Some(site) = sites.route(route::host(request.uri(), request.headers())) else {
-        return misdirected(core, request.method());
+    let trusted = core.edge.trusts(peer);
+    let peer = Peer { address: peer, trusted, connection, matched: Matched::NONE, child: None };
+    if let Some(nodes) = &core.edge.nodes
+        && let Some(child) = nodes.child(request.headers())
+    {
+        return for_child(core, nodes, request, peer, child);
+    }
+    routed(core, request, peer)
+}
+
+/// For another edge of this CDN: as for any client, once this edge has heard of the purges that the
+/// other one needs, or else past the store. What it says of the client is taken for true.
+fn for_child(
+    core: &Arc<Core>,
+    nodes: &Nodes,
+    request: Request<Incoming>,
+    peer: Peer<'_>,
+    child: Child,
+) -> Answer {
+    if !core.edge.shields.is_empty() {
+        let detail = "this edge has shields of its own: it is none itself";
+        let (edge, told) = (&core.edge.name, ("no_shield", detail));
+        let status = StatusCode::LOOP_DETECTED;
+        let method = request.method();
+        let refusal = respond::own_error(edge, "proxy_loop_detected", method, status, told);
+        return Answer::Ready(Some(refusal));
+    }
+    if core.edge.sites.load().named(&child.site).is_none() {
+        return misdirected(core, request.method()); // unsigned: this edge is no shield of that
+    }
+    let late = |need: &&Cursor| is_cacheable(request.method()) && !core.edge.cursors.knows(need);
+    let Some(need) = child.need.as_ref().filter(late).cloned() else {
+        let count = if child.passes { &nodes.counters.bypassed } else { &nodes.counters.met };
+        count.fetch_add(1, Ordering::Relaxed);
+        let child = Arc::new(child);
+        let peer = Peer { trusted: true, child: Some(&child), ..peer };
+        return match routed(core, request, peer) {
+            Answer::Ready(response) => {
+                Answer::Ready(response.map(|response| signed(&child, response)))
+            }
+            Answer::Later(later) => {
+                Answer::Later(Box::pin(async move { signed(&child, later.await) }))
+            }
+        };
     };
+    let (core, connection, address) = (Arc::clone(core), Arc::clone(peer.connection), peer.address);
+    let limit = nodes.catch_up;
+    Answer::Later(Box::pin(async move {
+        let has_caught_up = core.edge.cursors.reaches(&need, limit).await;
+        if let Some(Nodes { counters, .. }) = &core.edge.nodes {
+            let count = if has_caught_up { &counters.caught_up } else { &counters.bypassed };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let child = Arc::new(if has_caught_up { child } else { child.passing() });
+        let (connection, matched) = (&connection, Matched::NONE);
+        let child_ = Some(&child);
+        let peer = Peer { address, trusted: true, connection, matched, child: child_ };
+        let answer = routed(&core, request, peer);
+        signed(&child, answer.await)
+    }))
+}
+
+fn signed(child: &Child, mut response: Response<Body>) -> Response<Body> {
+    child.sign(response.headers_mut());
+    response
+}
+
+fn routed(core: &Arc<Core>, mut request: Request<Incoming>, peer: Peer<'_>) -> Answer {
+    let sites = core.edge.sites.load();
+    let found = match peer.child {
+        Some(child) => sites.named(&child.site),
+        None => sites.route(route::host(request.uri(), request.headers())),
+    };
+    let Some(site) = found else { return misdirected(core, request.method()) };
     site.languages.settle(request.headers_mut());
     let (target, fields) = (request.uri(), request.headers());
     let matched = settle::matched(site, request.method(), target, fields);
@@ -153,7 +225,8 @@ pub(crate) fn serve(
         let protocol = protocol.to_owned();
         return upgrade(core, site, request, protocol, peer);
     }
-    if request.body().is_end_stream() && !is_ambiguous(request.uri().path()) {
+    let is_past_store = peer.child.is_some_and(|child| child.passes);
+    if request.body().is_end_stream() && !is_ambiguous(request.uri().path()) && !is_past_store {
         KEY.with_borrow_mut(|key| {
             let (target, fields) = (request.uri(), request.headers());
             settle::write_key(key, site, peer.scheme(fields), target, fields, matched);
@@ -179,7 +252,8 @@ fn serve_from(
     let view = RequestView { method: request.method(), headers: request.headers() };
     match settle::decision(site, peer.matched, &view, found, core.now()) {
         Decision::Serve { stored, age, ttl, revalidate } if respond::suffices(&view, &stored) => {
-            let response = hit(core, site, key, &view, &stored, age, ttl);
+            let mut response = hit(core, site, key, &view, &stored, age, ttl);
+            tell::of_stored(core, peer.child.map(|child| &**child), key, &stored, &mut response);
             if revalidate.is_some() {
                 in_background(core, site, CacheKey::from(key), request, peer);
             }
@@ -229,7 +303,7 @@ fn incomplete(
 
 /// No site answers to the host (RFC 9110 §15.5.20).
 fn misdirected(core: &Core, method: &Method) -> Answer {
-    core.edge.counters.misdirected.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    core.edge.counters.misdirected.fetch_add(1, Ordering::Relaxed);
     let detail = "no site here answers to this host";
     let status = StatusCode::MISDIRECTED_REQUEST;
     let (edge, told) = (&core.edge.name, ("misdirected", detail));
@@ -375,7 +449,9 @@ async fn pass(
 ) -> Response<Body> {
     let told = site.cache_status(&core.edge.name, None);
     let by_rule = why == Fwd::Bypass && site.rules.bypasses(asked.matched);
-    let mut status = CacheStatus { fwd: Some(why), detail: by_rule.then_some("rule"), ..told };
+    let is_behind = asked.asker.as_ref().is_some_and(|child| child.passes);
+    let detail = if by_rule { Some("rule") } else { is_behind.then_some("purges-behind") };
+    let mut status = CacheStatus { fwd: Some(why), detail, ..told };
     let before = Before::of(core, site, asked);
     let behalf = Behalf::of_client(asked, cover.is_some());
     let asking = ask_for(core, site, asked, body, purpose, behalf);
@@ -398,7 +474,8 @@ async fn pass(
             status.fwd_status = Some(answered.response.status());
             match effects::settle(core, site, asked, before, &answered) {
                 None => {
-                    let response = fetch::for_client(site, asked.matched, answered.response);
+                    let (matched, response) = (asked.matched, answered.response);
+                    let response = fetch::for_client(site, matched, &asked.asker, response);
                     respond::from_upstream(response, &status)
                 }
                 Some(keep) => kept(core, asked, &keep.begin(core, site, answered), status).await,

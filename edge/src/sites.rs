@@ -227,6 +227,7 @@ fn sites(
             rules: SiteRules::new(&site.rule, &site.origins, |text| spelled(text).into_owned()),
             shows_cache_status: site.cache_status,
             shows_key: site.cache_status_key,
+            shielded: site.shielded,
             origins: origins.collect::<Result<_, _>>()?,
             resilience: Resilience::of(site),
             counters,

@@ -18,6 +18,7 @@ use crate::collapse::{Landing, Lead, Partial};
 use crate::core::Core;
 use crate::epochs::{Mark, Standing};
 use crate::fetch::{self, Ending, Hold, Leftover};
+use crate::fill::Fill;
 use crate::flow::Flow;
 use crate::key::CacheKey;
 use crate::request_body::RequestBody;
@@ -130,9 +131,16 @@ impl SliceFetch {
         let (core, site) = (&*self.core, &*self.site);
         let leftover = Leftover::of(core, &answered.upstream);
         let response = answered.response;
-        let Some((of, fields, head)) = self.judged(slicing, &response, times) else {
+        let fill = Fill::of(&response);
+        if let Some(fill) = fill {
+            self.lead.flight.fill(fill.stamp());
+        }
+        let Some((of, fields, mut head)) = self.judged(slicing, &response, times) else {
             return self.refuse(slicing, response);
         };
+        if let Some(fill) = fill {
+            fill.limit(&mut head);
+        }
         let body = response.into_body();
         match &slicing.of {
             Some(stored) => {
@@ -170,7 +178,8 @@ impl SliceFetch {
         let length = response.body().size_hint().exact();
         let is_it = (of.range.first, of.range.last) == wanted
             && length.is_none_or(|length| length == of.range.length());
-        is_it.then_some(())?;
+        let is_of_known_age = Fill::of(response).is_none_or(Fill::may_be_stored);
+        (is_it && is_of_known_age).then_some(())?;
         let fields = whole_fields(response.headers(), of.complete_length);
         let request = RequestView { method: &self.asked.method, headers: &self.asked.headers };
         let view = ResponseView { status: StatusCode::OK, headers: &fields };
@@ -205,7 +214,7 @@ impl SliceFetch {
         let edge = &core.edge;
         let surrogate = fetch::prepare(site, &mut head, times);
         let tags = labels(&edge.epochs, &self.key.place(), &surrogate, &head.headers);
-        let mark = || Mark::new(lead.flight.stamp(), tags.clone());
+        let mark = || Mark::new(lead.flight.filled(), tags.clone());
         let flow = Flow::new(Arc::clone(&edge.in_flight), slicing.size);
         let _ending = Ending(&flow);
         let length = Some(of.range.length());
@@ -215,6 +224,7 @@ impl SliceFetch {
         let partial = Partial {
             head: head.clone(),
             tags: tags.clone(),
+            surrogate: surrogate.clone(),
             flow: Arc::clone(&flow),
             length,
             part: Some(of),

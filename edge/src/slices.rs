@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup};
 use meridian_edge_rules::exchange::RequestView;
@@ -44,6 +44,7 @@ use crate::settle;
 use crate::slice_fetch::{SliceFetch, Slicing};
 use crate::store::Stored;
 use crate::stored_body::StoredBody;
+use crate::tell;
 use crate::waiter::Waiter;
 
 /// Times that a response is begun before the request goes on by itself.
@@ -134,7 +135,10 @@ impl Road<'_> {
         let found = self.core.edge.store.lookup(self.key.as_str(), &self.asked.headers, now);
         match settle::decision(self.site, self.asked.matched, &view, found, now) {
             Decision::Serve { stored, age, ttl, .. } if respond::suffices(&view, &stored) => {
-                Held::Answer(hit(self.core, self.site, self.key.as_str(), &view, &stored, age, ttl))
+                let key = self.key.as_str();
+                let mut response = hit(self.core, self.site, key, &view, &stored, age, ttl);
+                self.tell(&stored, &mut response);
+                Held::Answer(response)
             }
             Decision::Serve { stored, revalidate: None, .. }
                 if matches!(stored.body(), StoredBody::Sliced { .. }) =>
@@ -184,8 +188,9 @@ impl Road<'_> {
         let object = match &landing {
             Landing::Shared(partial) => partial.part.map(|of| {
                 let body = StoredBody::Sliced { len: of.complete_length, size };
-                let mark = Mark::new(seat.stamp(), partial.tags.clone());
-                Stored::new(partial.head.clone(), HeaderMap::new(), body, mark)
+                let mark = Mark::new(seat.filled(), partial.tags.clone());
+                let surrogate = partial.surrogate.clone();
+                Stored::new(partial.head.clone(), surrogate, body, mark)
             }),
             Landing::Validated(stored) => Some(stored.clone()),
             Landing::Stored
@@ -290,8 +295,14 @@ impl Road<'_> {
             Body::assembled(length, Box::new(assembly))
         };
         let age = head.current_age(now);
-        let response = respond::from_slices(&view, stored, &assemble, age, &status);
+        let mut response = respond::from_slices(&view, stored, &assemble, age, &status);
+        self.tell(stored, &mut response);
         Some(self.core.counted(self.site, outcome, response))
+    }
+
+    fn tell(&self, stored: &Stored, response: &mut Response<Body>) {
+        let asker = self.asked.asker.as_deref();
+        tell::of_stored(self.core, asker, self.key.as_str(), stored, response);
     }
 
     fn failed(&self, error: &FetchError, why: Fwd) -> Response<Body> {

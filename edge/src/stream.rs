@@ -264,7 +264,8 @@ impl Stream {
                 progress.heartbeat = heartbeat.min(MAX_HEARTBEAT);
                 progress.told.clear();
             }
-            Frame::SnapBegin { purge_all, .. } => {
+            Frame::SnapBegin { purge_all, cursor } => {
+                edge.cursors.begin_snapshot(&cursor, edge.epochs.current(), purge_all);
                 edge.purges.counters.snapshots.fetch_add(1, Ordering::Relaxed);
                 if purge_all {
                     warn!(target: "event", "the purges missed cannot be told: dropping everything");
@@ -280,7 +281,9 @@ impl Stream {
             }
             Frame::Op { cursor, operation } => {
                 progress.told.clear();
+                edge.cursors.announce(&cursor, edge.epochs.current());
                 edge.purges.apply(&edge.sites.load(), &operation);
+                edge.cursors.passed(&cursor, edge.epochs.current());
                 self.advance(&mut progress, cursor);
             }
             Frame::Config { cursor, key, value } => {
@@ -310,6 +313,9 @@ impl Stream {
     /// Everything up to `cursor` is applied.
     fn reached(&self, progress: &mut Progress, cursor: Cursor) {
         let is_first = progress.cursor.is_none();
+        if is_first {
+            self.edge.cursors.announce(&cursor, self.edge.epochs.current());
+        }
         if is_first && self.edge.epochs.taken() > 0 {
             self.edge.purges.purge_all();
         }
@@ -317,6 +323,7 @@ impl Stream {
             self.edge.counters.attached.store(1, Ordering::Relaxed);
             info!(target: "event", "follows the stream of purges");
         }
+        self.edge.cursors.passed(&cursor, self.edge.epochs.current());
         self.edge.staleness().passed(&cursor);
         progress.cursor = Some(cursor);
     }

@@ -79,6 +79,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn digest_in(file: &Path) -> Result<[u8; 32], String> {
+    Ok(Sha256::digest(secret_in(file)?.as_bytes()).into())
+}
+
+/// The secret that a file holds.
+pub(crate) fn secret_in(file: &Path) -> Result<String, String> {
     let mut text = String::new();
     let read = File::open(file).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
     read.map_err(|error| format!("cannot be read: {error}"))?;
@@ -88,7 +93,7 @@ fn digest_in(file: &Path) -> Result<[u8; 32], String> {
         let rule = "must hold one line, a secret of at least 16 visible characters";
         return Err(rule.to_owned());
     }
-    Ok(Sha256::digest(secret.as_bytes()).into())
+    Ok(secret.to_owned())
 }
 
 #[cfg(test)]

@@ -24,6 +24,20 @@ pub(crate) fn reason(by: Option<NotStorable>, refused: bool, fits: bool) -> Reas
     }
 }
 
+/// Leaves an answer to the leader of which a shield did not tell how old it is. The next may be of
+/// known age: nobody is kept apart.
+pub(crate) fn leave_unknown(
+    core: &Core,
+    (lead, key): (&Lead, &CacheKey),
+    mut response: Response<UpstreamBody>,
+    received: Now,
+) {
+    core.edge.not_stored.note(key, Reason::UNKNOWN_AGE, received.mono);
+    response.extensions_mut().insert(Reason::UNKNOWN_AGE);
+    lead.flight.leave(response);
+    lead.flight.land(Landing::Private);
+}
+
 /// Leaves an answer that is not stored, for this reason, to the leader.
 pub(crate) fn leave(
     core: &Core,

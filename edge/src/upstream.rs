@@ -42,6 +42,7 @@ use http::{HeaderName, HeaderValue};
 use meridian_config::edge::Upstream as UpstreamConfig;
 use meridian_config::edge::resilience::Health;
 use meridian_config::shared::Peers;
+use meridian_config::units::NodeName;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
@@ -53,6 +54,8 @@ use crate::upstream::pool::Pools;
 /// An origin server.
 pub(crate) struct Upstream {
     pub(crate) name: String,
+    /// Another edge of this CDN, which is asked instead of an origin.
+    pub(crate) is_shield: bool,
     /// `host:port`, from the name table.
     pub(crate) address: String,
     /// What it gets as `Host`.
@@ -114,6 +117,7 @@ impl Upstream {
     pub(crate) fn new(
         config: &UpstreamConfig,
         peers: &Peers,
+        shields: &[NodeName],
         cores: usize,
         clock: &SharedClock,
     ) -> Result<Arc<Self>, RunError> {
@@ -126,6 +130,7 @@ impl Upstream {
         let authority = config.authority.as_ref().unwrap_or(address).as_str();
         Ok(Arc::new(Self {
             name: config.name.to_string(),
+            is_shield: shields.contains(&config.name),
             address: address.to_string(),
             authority: HeaderValue::from_str(authority)
                 .map_err(|_invalid| breaks("its authority cannot be sent as Host"))?,

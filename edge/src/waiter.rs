@@ -10,6 +10,7 @@ use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
+use meridian_edge_rules::time::Now;
 use tokio::time::timeout;
 
 use crate::asked::Asked;
@@ -25,6 +26,7 @@ use crate::outcome::Outcome;
 use crate::respond;
 use crate::route::Site;
 use crate::store::Stored;
+use crate::tell;
 
 /// Why something stale went out: the origin takes too long.
 const SLOW: &str = "slow-upstream";
@@ -133,8 +135,9 @@ impl Waiter<'_> {
                     ..self.status()
                 };
                 let age = partial.head.current_age(now);
-                let response =
+                let mut response =
                     respond::from_partial(&self.asking(), &partial, reader, age, &status);
+                tell::of_partial(&self.asked.asker, &partial, &mut response);
                 Some(self.counted(response))
             }
             Landing::Validated(stored) => {
@@ -151,16 +154,7 @@ impl Waiter<'_> {
                     stored: true, // for who waited with it, too: it is the response that they got
                     ..self.status()
                 };
-                let age = stored.head().current_age(now);
-                let response = respond::from_stored(
-                    self.core,
-                    self.site,
-                    &self.asking(),
-                    &stored,
-                    age,
-                    &status,
-                );
-                Some(self.counted(response))
+                Some(self.counted(self.reused(&stored, now, &status)))
             }
             Landing::Stored | Landing::Changed => None,
             Landing::Private => self.own(flight),
@@ -181,7 +175,11 @@ impl Waiter<'_> {
     /// that the tags of its answer are known.
     fn may_share(&self, flight: &Flight, tags: &Tags) -> bool {
         let epochs = &self.core.edge.epochs;
-        epochs.may_share(self.demand, flight.stamp(), &self.key.place(), tags)
+        let place = self.key.place();
+        // What came through a shield may be older than this edge's own fetch of it; what a soft
+        // purge made stale may go out all the same.
+        epochs.may_share(self.demand, flight.stamp(), &place, tags)
+            && (!flight.is_older() || flight.filled() >= epochs.newest(&place, tags).hard)
     }
 
     fn asking(&self) -> RequestView<'_> {
@@ -214,7 +212,8 @@ impl Waiter<'_> {
         let why = response.extensions().get::<Reason>().map(|why| why.0);
         let code = Some(response.status());
         let status = CacheStatus { fwd_status: code, detail: why, ..self.status() };
-        let response = fetch::for_client(self.site, self.asked.matched, response);
+        let asker = &self.asked.asker;
+        let response = fetch::for_client(self.site, self.asked.matched, asker, response);
         Some(self.counted(respond::from_upstream(response, &status)))
     }
 
@@ -242,16 +241,25 @@ impl Waiter<'_> {
             return None;
         }
         let (core, site) = (self.core, self.site);
-        let (age, ttl) = (stored.head().current_age(now), Some(stored.head().ttl(now)));
+        let ttl = Some(stored.head().ttl(now));
         if detail == Some(BREAKER_OPEN) {
             // Nothing went forward.
             let told = site.cache_status(&core.edge.name, Some(self.key.as_str()));
             let status = CacheStatus { hit: true, ttl, detail, ..told };
-            let response = respond::from_stored(core, site, &self.asking(), stored, age, &status);
+            let response = self.reused(stored, now, &status);
             return Some(core.counted(site, Outcome::HitStale, response));
         }
         let status = CacheStatus { fwd_status: code, ttl, detail, ..self.status() };
-        Some(self.counted(respond::from_stored(core, site, &self.asking(), stored, age, &status)))
+        Some(self.counted(self.reused(stored, now, &status)))
+    }
+
+    fn reused(&self, stored: &Stored, now: Now, status: &CacheStatus<'_>) -> Response<Body> {
+        let (core, age) = (self.core, stored.head().current_age(now));
+        let mut response =
+            respond::from_stored(core, self.site, &self.asking(), stored, age, status);
+        let asker = self.asked.asker.as_deref();
+        tell::of_stored(core, asker, self.key.as_str(), stored, &mut response);
+        response
     }
 
     fn failed(&self, error: &FetchError) -> Response<Body> {

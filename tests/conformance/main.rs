@@ -11,6 +11,7 @@
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
 //! - [`purging`] what purges take and leave, told by a scripted control [`replica`]
 //! - [`rotating`] which control replica an edge follows
+//! - [`shield`] one edge that asks another, [`shield_race`] random purges through both
 //! - [`message`] RFC 9110 §7, §10.1.1, RFC 9112 §3, RFC 9113 §8: the message itself
 //! - [`interim`] RFC 9110 §15.2: what comes before an answer
 //! - [`tunnel`] RFC 9110 §7.8: other protocols
@@ -45,6 +46,8 @@ mod replica;
 mod resilience;
 mod rotating;
 mod selecting;
+mod shield;
+mod shield_race;
 mod site_rules;
 mod slicing;
 mod storing;

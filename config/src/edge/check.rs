@@ -48,6 +48,9 @@ impl Role for Edge {
             self.check_follow(follow, at, found);
         }
         self.check_origins(at, found);
+        if let Some(shield) = &self.shield {
+            shield.check(self, at, found);
+        }
         self.check_sites(at, found);
     }
 
@@ -60,6 +63,9 @@ impl Role for Edge {
             if let Some(state) = &mut follow.state {
                 resolve(state, folder);
             }
+        }
+        if let Some(shield) = &mut self.shield {
+            resolve(&mut shield.secret_file, folder);
         }
     }
 }

@@ -6,6 +6,7 @@ mod rows;
 
 mod edge;
 mod origin;
+mod shield;
 mod site_rules;
 
 mod control;
