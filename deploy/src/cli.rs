@@ -130,7 +130,7 @@ pub(crate) struct UpArgs {
     /// Serve the synthetic objects of a trace (CSV with `key` and `size`) instead of a site
     #[arg(long, value_name = "FILE", conflicts_with = "site")]
     pub(crate) trace: Option<PathBuf>,
-    /// One region that the others ask instead of the origin (not offered yet)
+    /// One region whose edges the others ask instead of the origin
     #[arg(long, value_name = "REGION")]
     pub(crate) shield: Option<String>,
     /// Delays between regions as in the real world: half the round trip each way

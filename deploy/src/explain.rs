@@ -144,6 +144,7 @@ struct Purging {
 #[serde(default)]
 struct Origin {
     name: String,
+    shield: bool,
     address: String,
     in_flight: u32,
     waiting: u32,
@@ -207,7 +208,8 @@ fn text(answer: &Value) -> String {
     }
     for origin in &told.origins {
         lines.push(format!(
-            "  origin  {} at {}: {} in flight, {} waiting{}",
+            "  {}  {} at {}: {} in flight, {} waiting{}",
+            if origin.shield { "shield" } else { "origin" },
             origin.name,
             origin.address,
             origin.in_flight,

@@ -68,7 +68,7 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), CommandError> {
     let dir = ClusterDir::open(&options.dir, options.start, &options.remembered())?;
     let (mut ports, front) = Ports::from(options.port)?;
     let mut plan = Plan::new(&options, &dir, &mut ports, front)?;
-    dir.ensure_token()?;
+    dir.ensure_secrets()?;
     raise_open_files();
     if args.supervised {
         follow_stdin(end_myself);

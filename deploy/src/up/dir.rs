@@ -4,6 +4,7 @@
 //! up.lock        held while an `up` is alive; its process id
 //! options.json   the options that the folder is held to, once it was ready with them
 //! token          the secret of all scopes, readable by its owner only
+//! node-secret    the secret that edges show each other, with a shield; as well
 //! cluster.json   addresses; there only while every node answers
 //! nodes/         NAME.toml, what each node runs with
 //! log/           NAME.log, what each node says; NAME.log.1 before that
@@ -28,11 +29,12 @@ use crate::up::options::{Remembered, Start};
 const LOCK: &str = "up.lock";
 const OPTIONS: &str = "options.json";
 const TOKEN: &str = "token";
+const NODE_SECRET: &str = "node-secret";
 const NODES: &str = "nodes";
 const LOG: &str = "log";
 const DATA: &str = "data";
 
-/// Bytes of chance in the token.
+/// Bytes of chance in a secret.
 const TOKEN_BYTES: usize = 32;
 
 /// The folder of a cluster, held by this process.
@@ -97,28 +99,15 @@ impl ClusterDir {
         self.path.join(TOKEN)
     }
 
-    /// Makes the token, unless an earlier run did.
-    pub(crate) fn ensure_token(&self) -> Result<(), UpError> {
-        let file = self.token_file();
-        match fs::metadata(&file) {
-            Ok(meta) if meta.len() > 0 => {
-                return fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
-                    .map_err(UpError::file("protect", file));
-            }
-            Ok(_) => {} // a crash between making and writing it
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(UpError::File { verb: "read", path: file, source }),
-        }
-        let bytes: [u8; TOKEN_BYTES] = rand::random();
-        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&file)
-            .and_then(|mut file| writeln!(file, "{secret}"))
-            .map_err(UpError::file("write", file))
+    /// Where the secret stands that edges show each other.
+    pub(crate) fn node_secret_file(&self) -> PathBuf {
+        self.path.join(NODE_SECRET)
+    }
+
+    /// Makes the token, and the secret that edges show each other, unless an earlier run did.
+    pub(crate) fn ensure_secrets(&self) -> Result<(), UpError> {
+        ensure_secret(self.token_file())?;
+        ensure_secret(self.node_secret_file())
     }
 
     /// From now on the folder is held to `options`.
@@ -170,6 +159,29 @@ impl ClusterDir {
         }
         Err(UpError::OtherOptions { dir: self.path.clone(), differences })
     }
+}
+
+/// Makes a secret, unless it is there.
+fn ensure_secret(file: PathBuf) -> Result<(), UpError> {
+    match fs::metadata(&file) {
+        Ok(meta) if meta.len() > 0 => {
+            return fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
+                .map_err(UpError::file("protect", file));
+        }
+        Ok(_) => {} // a crash between making and writing it
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(source) => return Err(UpError::File { verb: "read", path: file, source }),
+    }
+    let bytes: [u8; TOKEN_BYTES] = rand::random();
+    let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&file)
+        .and_then(|mut file| writeln!(file, "{secret}"))
+        .map_err(UpError::file("write", file))
 }
 
 /// Refuses a folder with files in it that no `up` was ever in.
@@ -273,9 +285,11 @@ mod tests {
         let asked = remembered(&[]);
         let token = |start| {
             let dir = ClusterDir::open(temp.path(), start, &asked).unwrap();
-            dir.ensure_token().unwrap();
-            let mode = fs::metadata(dir.token_file()).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+            dir.ensure_secrets().unwrap();
+            for file in [dir.token_file(), dir.node_secret_file()] {
+                let mode = fs::metadata(file).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600);
+            }
             fs::read_to_string(dir.token_file()).unwrap()
         };
         let first = token(Start::Continue);

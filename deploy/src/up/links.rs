@@ -54,10 +54,25 @@ impl Wiring {
         if self.links == Links::Direct {
             return Ok(());
         }
-        let ends = (self.parties.get(from), self.parties.get(to));
-        let (Some(dialler), Some(Party { place, address: Some(dial), .. })) = ends else {
+        let Some(Party { address: Some(dial), .. }) = self.parties.get(to) else {
             return Ok(()); // nobody dials who cannot be dialled
         };
+        self.lay_at(from, to, &dial.clone())
+    }
+
+    /// The same, where `from` dials `to` at another address of it than others do.
+    pub(crate) fn lay_at(
+        &mut self,
+        from: &NodeName,
+        to: &NodeName,
+        dial: &Address,
+    ) -> Result<(), UpError> {
+        if self.links == Links::Direct {
+            self.via.insert((from.clone(), to.clone()), dial.clone());
+            return Ok(());
+        }
+        let ends = (self.parties.get(from), self.parties.get(to));
+        let (Some(dialler), Some(Party { place, .. })) = ends else { return Ok(()) };
         let listener = listen_anywhere()?;
         let listen = listener
             .local_addr()

@@ -53,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) links: Links,
     /// What the nodes log.
     pub(crate) level: Level,
+    /// The region whose edges the others ask instead of the origin.
+    pub(crate) shield: Option<&'static Place>,
     /// How the addresses are told.
     pub(crate) format: Format,
 }
@@ -106,8 +108,10 @@ impl Options {
             (None, None) => Site::Sample,
         };
         refuse_inside(&args.dir, &site)?;
+        let shield = args.shield.as_deref().map(|code| shield(code, &regions)).transpose()?;
         Ok(Self {
             regions,
+            shield,
             edges_per_region: args.edges.get(),
             site,
             profile: match args.profile {
@@ -152,7 +156,6 @@ fn refuse_later(args: &UpArgs) -> Result<(), CommandError> {
     let later = [
         (args.replicas.get() > 1).then(|| format!("--replicas {}", args.replicas)),
         (args.consistency == ConsistencyArg::Ap).then(|| "--consistency ap".to_owned()),
-        args.shield.as_ref().map(|region| format!("--shield {region}")),
     ];
     later.into_iter().flatten().next().map_or(Ok(()), |what| Err(CommandError::NotOffered(what)))
 }
@@ -237,6 +240,23 @@ fn regions(codes: &[String]) -> Result<Vec<&'static Place>, UpError> {
         found.push(place);
     }
     Ok(found)
+}
+
+/// The region that is to be the shield: one of those with edges, and not the only one.
+fn shield(code: &str, regions: &[&'static Place]) -> Result<&'static Place, UpError> {
+    let found = regions.iter().find(|place| place.code == code.trim());
+    let named = || regions.iter().map(|place| place.code).collect::<Vec<_>>().join(", ");
+    match (found, regions.len()) {
+        (Some(_), 1) => {
+            let text = format!("--shield {code}: there is no other region that could ask it");
+            Err(UpError::Option(text))
+        }
+        (Some(place), _) => Ok(place),
+        (None, _) => {
+            let text = format!("--shield {code:?} is none of the regions with edges: {}", named());
+            Err(UpError::Option(text))
+        }
+    }
 }
 
 /// The places whose code or city is written most like `text`.
@@ -404,12 +424,8 @@ mod tests {
 
     #[test]
     fn what_is_not_built_yet_says_so_and_counts_as_wrong_usage() {
-        let rows: [&[&str]; 4] = [
-            &["--replicas", "3"],
-            &["--consistency", "ap"],
-            &["--shield", "fra"],
-            &["https://example.com"],
-        ];
+        let rows: [&[&str]; 3] =
+            [&["--replicas", "3"], &["--consistency", "ap"], &["https://example.com"]];
         for words in rows {
             let (text, code) = refusal(words);
             assert!(text.ends_with("not offered yet"), "{words:?}: {text}");
@@ -434,6 +450,23 @@ mod tests {
         assert!(refusal(&["--regions", "frb"]).0.contains("fra (Frankfurt)"));
         assert!(refusal(&["--regions", "Tokio"]).0.contains("(Tokyo)"));
         assert!(refusal(&["--regions", "fra,iad,fra"]).0.contains("fra is named twice"));
+    }
+
+    #[test]
+    fn a_shield_is_one_of_several_regions() {
+        let shield = |words: &[&str]| options(words).unwrap().shield.map(|place| place.code);
+        assert_eq!(shield(&[]), None);
+        assert_eq!(shield(&["--shield", "fra"]), Some("fra"));
+        let rows: [(&[&str], _); 3] = [
+            (&["--shield", "sin"], "\"sin\" is none of the regions with edges: iad, fra, nrt"),
+            (&["--shield", "nowhere"], "\"nowhere\" is none of the regions"),
+            (&["--shield", "fra", "--regions", "fra"], "there is no other region"),
+        ];
+        for (words, want) in rows {
+            let (told, code) = refusal(words);
+            assert!(told.contains(want), "{told}");
+            assert_eq!(code, 2.into());
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use meridian_config::control::raft::Raft;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Limits, Stream};
 use meridian_config::edge::compression::Compressor;
+use meridian_config::edge::shield::Shield;
 use meridian_config::edge::{Accept, Cache, Edge, Follow, Purge, Site as EdgeSite, Upstream};
 use meridian_config::load::check;
 use meridian_config::origin::{Content, Limits as OriginLimits, Orders, Origin};
@@ -184,6 +185,16 @@ impl Addresses {
         }
     }
 
+    /// The edges that `edge` asks before the origin.
+    fn shields_of<'s>(
+        &'s self,
+        options: &Options,
+        edge: &EdgeAddresses,
+    ) -> impl Iterator<Item = &'s EdgeAddresses> {
+        let region = options.shield.filter(|place| *place != edge.place);
+        self.edges.iter().filter(move |other| Some(other.place) == region)
+    }
+
     /// Lays the links: who dials whom.
     fn wire(&self, options: &Options) -> Result<Wiring, UpError> {
         let home = options.regions.first().copied();
@@ -210,6 +221,9 @@ impl Addresses {
             wiring.lay(&edge.name, &origin)?;
             wiring.lay(&edge.name, &control)?;
             wiring.lay(&control, &edge.name)?; // its admin listener
+            for shield in self.shields_of(options, edge) {
+                wiring.lay_at(&edge.name, &shield.name, &address(shield.pair.listen))?;
+            }
         }
         Ok(wiring)
     }
@@ -303,6 +317,8 @@ impl Planner<'_> {
     fn edge(&self, edge: &EdgeAddresses) -> Result<Node, UpError> {
         let (origin, control) = (node_name("origin-1"), node_name("control-1"));
         let Pair { listen, admin } = edge.pair;
+        let shields = self.addresses.shields_of(self.options, edge);
+        let shields: Vec<NodeName> = shields.map(|shield| shield.name.clone()).collect();
         let config = Edge {
             name: edge.name.clone(),
             region: region(edge.place),
@@ -322,11 +338,18 @@ impl Planner<'_> {
                 state: Some(self.dir.data(&edge.name)),
                 ..table("replicas = [\"control-1\"]\ntoken_file = \"\"")
             }),
-            peers: self.peers(&edge.name, [&control, &origin]),
-            origin: vec![Upstream {
+            peers: self.peers(&edge.name, [&control, &origin].into_iter().chain(&shields)),
+            origin: std::iter::once(Upstream {
                 authority: Some(self.addresses.origin()), // whatever link leads there
                 ..self.upstream()
-            }],
+            })
+            .chain(shields.iter().map(shield))
+            .collect(),
+            shield: self.options.shield.map(|_| Shield {
+                nodes: shields.clone(),
+                secret_file: self.dir.node_secret_file(),
+                ..table("secret_file = \"\"")
+            }),
             site: vec![EdgeSite {
                 default: true,
                 profile: self.options.profile,
@@ -417,6 +440,15 @@ impl Planner<'_> {
 
     fn log(&self) -> Log {
         Log { level: self.options.level, ..Log::default() }
+    }
+}
+
+/// What an edge is told of a shield: there is another way, so it is left sooner than an origin.
+fn shield(name: &NodeName) -> Upstream {
+    Upstream {
+        name: name.clone(),
+        connect_timeout: HumanDuration::secs(1),
+        ..table("name = \"shield\"")
     }
 }
 

@@ -86,6 +86,34 @@ fn a_node_is_told_the_address_of_a_link_or_if_links_are_direct_of_the_node() {
 }
 
 #[test]
+fn edges_outside_the_region_of_the_shield_ask_its_edges_over_links_of_their_own() {
+    for words in [&[][..], &["--direct"][..]] {
+        let more = ["--regions", "fra,iad", "--edges", "2", "--shield", "iad"];
+        let (plan, dir, _temp) = plan(&[&more, words].concat()).unwrap();
+        let child: Edge = read(&plan, &dir, "fra-2");
+        let parent: Edge = read(&plan, &dir, "iad-1");
+        let [asks, asked] = [&child, &parent].map(|edge| edge.shield.as_ref().unwrap());
+        let names: Vec<_> = asks.nodes.iter().map(|name| name.as_str()).collect();
+        assert_eq!((names, asked.nodes.len()), (vec!["iad-1", "iad-2"], 0));
+        assert_eq!(asks.secret_file, asked.secret_file);
+        assert_eq!(child.site[0].origins[0].as_str(), "origin-1");
+        let told = child.peers["iad-1"].to_string();
+        let Some(links) = &plan.links else {
+            assert_eq!(told, parent.listen.to_string());
+            continue;
+        };
+        let mut between = links.links.iter();
+        let link =
+            between.find(|link| link.to.as_str() == "iad-1" && link.from.as_str() == "fra-2");
+        let link = link.unwrap();
+        assert_eq!(told, link.listener.local_addr().unwrap().to_string());
+        assert_eq!(link.dial.to_string(), parent.listen.to_string());
+    }
+    let (plan, dir, _temp) = plan(&[]).unwrap();
+    assert!(read::<Edge>(&plan, &dir, "fra-1").shield.is_none());
+}
+
+#[test]
 fn real_round_trips_delay_each_way_between_regions_by_half() {
     let (plan, _dir, _temp) = plan(&["--rtt", "real", "--regions", "iad,fra"]).unwrap();
     let delay = |from: &str, to: &str| {
