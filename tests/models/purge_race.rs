@@ -65,8 +65,24 @@ enum Agreement {
     Nothing,
     /// The shield tells the stamp of what it answers; the edge keeps the lesser one.
     Stamp,
-    /// Besides, the edge tells how far it is; a shield that is behind asks the origin for it.
+    /// Besides, the edge tells how far it is, or is about to be; a shield that is behind asks the
+    /// origin for it.
     StampAndNeed,
+    /// The same, but a purge counts for what the edge tells only once it has been applied.
+    StampAndLateNeed,
+    /// The edge tells how far it is, and does not look at the shield's stamp.
+    NeedAlone,
+}
+
+impl Tiers {
+    /// What the edge tells of how far it is, if it does, changes before what is applied does.
+    fn announces(self) -> Option<bool> {
+        match self {
+            Self::Two(Agreement::StampAndNeed | Agreement::NeedAlone) => Some(true),
+            Self::Two(Agreement::StampAndLateNeed) => Some(false),
+            Self::One | Self::Two(Agreement::Nothing | Agreement::Stamp) => None,
+        }
+    }
 }
 
 /// A design in a world of a certain size.
@@ -87,6 +103,8 @@ struct World {
     /// How many purges were accepted.
     accepted: Epoch,
     edge: Cache,
+    /// How far the edge says that it is.
+    edge_tells: Epoch,
     shield: Cache,
     edge_flights: Vec<EdgeFlight>,
     /// At most one for each stamp.
@@ -112,6 +130,8 @@ struct Stored {
 struct EdgeFlight {
     /// What was applied at the edge before it left.
     stamp: Epoch,
+    /// What the edge told then.
+    need: Epoch,
     at: Stage,
     /// Who waits: what was applied when each arrived, sorted.
     waiters: Vec<Epoch>,
@@ -151,6 +171,7 @@ struct Wrong {
 enum Step {
     Publish,
     AcceptPurge,
+    EdgeTells,
     EdgeApplies,
     ShieldApplies,
     ClientAsksEdge,
@@ -175,6 +196,7 @@ impl Model for Race {
             published: 0,
             accepted: 0,
             edge: Cache::default(),
+            edge_tells: 0,
             shield: Cache::default(),
             edge_flights: Vec::new(),
             shield_flights: Vec::new(),
@@ -188,7 +210,8 @@ impl Model for Race {
         let rows = [
             (world.published < self.purges, Step::Publish),
             (world.accepted < world.published, Step::AcceptPurge),
-            (world.edge.applied < world.accepted, Step::EdgeApplies),
+            (self.edge_may_tell(world), Step::EdgeTells),
+            (self.edge_may_apply(world), Step::EdgeApplies),
             (shielded && world.shield.applied < world.accepted, Step::ShieldApplies),
             (world.requests_left > 0, Step::ClientAsksEdge),
             (shielded && self.shield_would_fetch(world), Step::StrangerAsksShield),
@@ -214,7 +237,13 @@ impl Model for Race {
         match step {
             Step::Publish => world.published += 1,
             Step::AcceptPurge => world.accepted += 1,
-            Step::EdgeApplies => self.apply(&mut world.edge),
+            Step::EdgeTells => world.edge_tells += 1,
+            Step::EdgeApplies => {
+                self.apply(&mut world.edge);
+                if self.design.tiers.announces().is_none() {
+                    world.edge_tells = world.edge.applied;
+                }
+            }
             Step::ShieldApplies => self.apply(&mut world.shield),
             Step::ClientAsksEdge => self.client_asks(&mut world),
             Step::StrangerAsksShield => {
@@ -261,6 +290,21 @@ impl Race {
         }
     }
 
+    fn edge_may_tell(&self, world: &World) -> bool {
+        match self.design.tiers.announces() {
+            None => false,
+            Some(true) => world.edge_tells < world.accepted,
+            Some(false) => world.edge_tells < world.edge.applied,
+        }
+    }
+
+    fn edge_may_apply(&self, world: &World) -> bool {
+        match self.design.tiers.announces() {
+            Some(true) => world.edge.applied < world.edge_tells,
+            None | Some(false) => world.edge.applied < world.accepted,
+        }
+    }
+
     /// Whether what is stored may answer a request that arrives now.
     fn usable(&self, cache: Cache) -> bool {
         match (self.design.purging, cache.stored) {
@@ -296,8 +340,9 @@ impl Race {
                 flight.waiters.sort_unstable();
             }
             None => {
-                let stamp = world.edge.applied;
-                world.edge_flights.push(EdgeFlight { stamp, at: Stage::Sent, waiters: vec![need] });
+                let (stamp, tells) = (world.edge.applied, world.edge_tells);
+                let (at, waiters) = (Stage::Sent, vec![need]);
+                world.edge_flights.push(EdgeFlight { stamp, need: tells, at, waiters });
             }
         }
     }
@@ -312,12 +357,12 @@ impl Race {
     }
 
     fn reach_upstream(&self, world: &mut World, at: usize) {
-        let stamp = world.edge_flights[at].stamp;
+        let EdgeFlight { stamp, need, .. } = world.edge_flights[at];
         let from_origin = Stage::Answered { version: world.published, stamp };
         world.edge_flights[at].at = match (self.design.tiers, world.shield.stored) {
             (Tiers::One, _) => from_origin,
             // Past its store, and past its flights too.
-            (Tiers::Two(Agreement::StampAndNeed), _) if world.shield.applied < stamp => from_origin,
+            (tiers, _) if tiers.announces().is_some() && world.shield.applied < need => from_origin,
             (Tiers::Two(_), Some(stored)) if self.usable(world.shield) => {
                 Stage::Answered { version: stored.version, stamp: stored.stamp }
             }
@@ -339,9 +384,10 @@ impl Race {
         };
         let stamp = match (self.design.purging, self.design.tiers) {
             (Purging::Deletes | Purging::StampsAtTheEnd, _) => world.edge.applied,
-            (Purging::StampsAtTheStart, Tiers::One | Tiers::Two(Agreement::Nothing)) => {
-                flight.stamp
-            }
+            (
+                Purging::StampsAtTheStart,
+                Tiers::One | Tiers::Two(Agreement::Nothing | Agreement::NeedAlone),
+            ) => flight.stamp,
             (Purging::StampsAtTheStart, Tiers::Two(_)) => flight.stamp.min(upstream),
         };
         world.edge.stored = Some(Stored { version, stamp });
@@ -424,6 +470,22 @@ fn a_shield_that_obeys_what_the_edge_needs_is_safe() {
             assert_eq!(broken_laws(design, purges), SAFE, "{design:?}, {purges} purges");
         }
     }
+}
+
+/// What the edge tells is taken after the stamp, so it must count a purge before anybody can have seen
+/// it applied: in between a shield that is behind would be asked for less than who asks may expect.
+#[test]
+fn a_need_that_lags_behind_what_is_applied_lets_old_bytes_through() {
+    let design = two_tiers(Joining::Covered, Agreement::StampAndLateNeed);
+    assert_eq!(broken_laws(design, 1), [NOTHING_OLD_FROM_A_FLIGHT]);
+}
+
+/// A shield that heeds the need and checks what it serves has nothing older to give: the lesser stamp
+/// guards against one that errs, and tells what a soft purge made stale, which is left out here.
+#[test]
+fn a_shield_that_heeds_the_need_leaves_nothing_for_its_stamp_to_catch() {
+    let design = two_tiers(Joining::Covered, Agreement::NeedAlone);
+    assert_eq!(broken_laws(design, 1), SAFE);
 }
 
 /// The purge deletes, then the fetch that left before it brings the old bytes back for good.
