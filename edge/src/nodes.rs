@@ -41,10 +41,15 @@ pub(crate) const LIFETIME: HeaderName = HeaderName::from_static("meridian-lifeti
 /// What all fields of this CDN's own begin with.
 const INTERNAL: &str = "meridian-";
 
+/// Whether a field is one that only nodes of this CDN may say.
+pub(crate) fn is_internal(name: &HeaderName) -> bool {
+    name.as_str().starts_with(INTERNAL)
+}
+
 /// Takes out whatever only nodes of this CDN may say.
 pub(crate) fn remove_internal(fields: &mut HeaderMap) {
     let internal: Vec<HeaderName> =
-        fields.keys().filter(|name| name.as_str().starts_with(INTERNAL)).cloned().collect();
+        fields.keys().filter(|name| is_internal(name)).cloned().collect();
     for name in internal {
         fields.remove(name);
     }

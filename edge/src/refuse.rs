@@ -14,6 +14,7 @@ use meridian_config::edge::Accept;
 use meridian_edge_rules::hop_by_hop::max_forwards;
 
 use crate::body::Body;
+use crate::nodes::is_internal;
 use crate::respond::problem;
 use crate::route;
 use crate::suspect::ending;
@@ -106,7 +107,7 @@ fn echo(request: &Request<Incoming>) -> Response<Body> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut text = format!("TRACE {target} {:?}\r\n", request.version()).into_bytes();
     for (name, value) in request.headers() {
-        if !SENSITIVE.contains(name) {
+        if !SENSITIVE.contains(name) && !is_internal(name) {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 text.extend_from_slice(part);
             }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
@@ -187,7 +188,8 @@ fn for_child(
         };
     };
     let (core, connection, address) = (Arc::clone(core), Arc::clone(peer.connection), peer.address);
-    let limit = nodes.catch_up;
+    // Without a control plane it will hear of nothing.
+    let limit = if core.edge.follows { nodes.catch_up } else { Duration::ZERO };
     Answer::Later(Box::pin(async move {
         let has_caught_up = core.edge.cursors.reaches(&need, limit).await;
         if let Some(Nodes { counters, .. }) = &core.edge.nodes {
