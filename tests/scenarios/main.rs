@@ -21,6 +21,7 @@ mod purge_delivery;
 mod purging;
 mod recovery;
 mod serving;
+mod shield;
 mod shutdown;
 mod slow_origin;
 mod slowloris;
