@@ -48,8 +48,7 @@ const MAX_FAILED: usize = 1_024;
 pub(crate) struct Partial {
     pub(crate) head: StoredHead,
     pub(crate) tags: Tags,
-    /// What is not for clients, but for the edge, and other edges.
-    pub(crate) surrogate: HeaderMap,
+    pub(crate) surrogate: HeaderMap, // for edges
     pub(crate) flow: Arc<Flow>,
     /// How much is arriving, where the origin told.
     pub(crate) length: Option<u64>,
@@ -96,7 +95,7 @@ pub(crate) struct Flight {
     left: Notify,
     /// Until when its failure is the answer to all who ask, where it failed.
     fails_until: OnceLock<Instant>,
-    /// What a shield says of how old its answer is, as a stamp.
+    /// The stamp that a shield's answer has.
     filled: OnceLock<u64>,
 }
 
@@ -134,8 +133,7 @@ impl Flight {
         self.stamp.epoch()
     }
 
-    /// Its answer takes no more purges into account than up to this one. To be said before it
-    /// lands.
+    /// Its answer knows of no purge beyond this one. To be said before it lands.
     pub(crate) fn fill(&self, stamp: u64) {
         let _first = self.filled.set(stamp);
     }

@@ -14,7 +14,8 @@
 //!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`body_memory`],
 //!   [`hops`] on the way up
 //! - [`ranged`] less than the whole, by its [`course`]: [`parts`] by themselves, [`slices`] and
-//!   [`slice_fetch`] · [`stored_body`] what is held of a response · [`reuse`] from the store
+//!   [`slice_fetch`] · [`stored_body`] what is held of a response · [`reuse`] from the store ·
+//!   [`background`] refreshed
 //! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer, in the
 //!   [`forms`] that [`negotiate`] chooses · [`interim`] what comes before it · [`tunnel`] what is
 //!   no HTTP any more
@@ -45,6 +46,7 @@ mod admin;
 mod answer_head;
 mod ask;
 mod asked;
+mod background;
 mod behalf;
 mod body;
 mod body_memory;

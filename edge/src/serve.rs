@@ -24,9 +24,10 @@ use crate::accept::Handler;
 use crate::access::Line;
 use crate::ask::ask_for;
 use crate::asked::{Asked, Peer};
+use crate::background::in_background;
 use crate::behalf::{Behalf, is_covered};
 use crate::body::Body;
-use crate::collapse::{Landing, Role, Seat, Wanted};
+use crate::collapse::{Landing, Role, Seat};
 use crate::connection::{Connection, Overdue};
 use crate::core::Core;
 use crate::course::Course;
@@ -591,36 +592,4 @@ async fn join(
 fn is_particular(asked: &Asked) -> bool {
     let names = [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
     names.iter().any(|name| asked.headers.contains_key(name))
-}
-
-/// Refreshes what was just served stale (RFC 5861 §3), unless somebody does already or too many
-/// such fetches run.
-fn in_background(
-    core: &Arc<Core>,
-    site: &Arc<Site>,
-    key: CacheKey,
-    request: Request<Incoming>,
-    peer: Peer<'_>,
-) {
-    let Ok(permit) = Arc::clone(&core.edge.background).try_acquire_owned() else { return };
-    let (mut head, _empty) = request.into_parts();
-    head.method = Method::GET;
-    let asked = Arc::new(Asked::new(head, peer));
-    let demand = core.edge.epochs.demand(&key.place());
-    let role = core.edge.collapse.join(&key, &asked.headers, &[], demand, core.now().mono);
-    let Role::Leader(mut lead) = role else { return };
-    // Looked up again, now that purges are remembered for the sake of this fetch.
-    let view = RequestView { method: &asked.method, headers: &asked.headers };
-    let now = core.now();
-    let found = core.edge.store.lookup(key.as_str(), &asked.headers, now);
-    let forward = match settle::decision(site, asked.matched, &view, found, now) {
-        Decision::Serve { revalidate: None, .. } | Decision::Unsatisfiable => return,
-        Decision::Serve { revalidate: Some(forward), .. } | Decision::Forward(forward) => forward,
-    };
-    lead.wanted = Wanted::ByStore;
-    let fetching = fetch::lead(Arc::clone(core), Arc::clone(site), asked, lead, forward);
-    drop(core.tasks.spawn(async move {
-        fetching.await;
-        drop(permit);
-    }));
 }

@@ -283,7 +283,6 @@ impl Stream {
                 progress.told.clear();
                 edge.cursors.announce(&cursor, edge.epochs.current());
                 edge.purges.apply(&edge.sites.load(), &operation);
-                edge.cursors.passed(&cursor, edge.epochs.current());
                 self.advance(&mut progress, cursor);
             }
             Frame::Config { cursor, key, value } => {
