@@ -2,6 +2,9 @@
 //!
 //! A seam: a test brings a disk that forgets what was not synced.
 
+#[cfg(test)]
+pub(crate) mod lying;
+
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 

@@ -85,6 +85,14 @@ pub enum StoreError {
         /// The file.
         file: PathBuf,
     },
+    /// The file cannot be used.
+    #[error("{file}: {source}")]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The database said no.
     #[error("{file}: {source}")]
     Database {

@@ -16,9 +16,11 @@
 pub(crate) mod draft;
 pub(crate) mod tables;
 
+mod copy;
 mod edges;
 mod recent;
 
+use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -186,6 +188,34 @@ impl Machine {
     /// What the engine noted last under `name`. Blocks.
     pub(crate) fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.tables.note(name)
+    }
+
+    /// Writes all rows of one moment to `out`; tells what the engine had noted then. Blocks.
+    pub(crate) fn copy(&self, out: impl Write) -> io::Result<Notes> {
+        let view = self.tables.view().map_err(io::Error::other)?;
+        copy::write(&view, out)?;
+        copy::notes(&view)
+    }
+
+    /// Reads what `copy` wrote; tells the notes in it, if all of it is whole. Blocks.
+    pub(crate) fn check(input: impl Read) -> io::Result<Notes> {
+        copy::check(input)
+    }
+
+    /// Puts the rows of `input`, which was checked, in the place of its own. Blocks.
+    pub(crate) fn install(&self, input: impl Read) -> Result<(), StoreError> {
+        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let installed = self.tables.replace(|transaction| copy::install(transaction, input));
+        self.sound.store(installed.is_ok(), Ordering::Relaxed);
+        installed?;
+        let mut saved = self.tables.read()?;
+        let edges = std::mem::take(&mut saved.edges);
+        let state = State::restored(saved);
+        let last = state.marks.last;
+        *self.state_of() = state;
+        self.watcher.restored(edges);
+        self.last.send_replace(last);
+        Ok(())
     }
 
     /// Whose history it is, once it has begun.

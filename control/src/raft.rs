@@ -1,5 +1,6 @@
 //! Replicas that agree on one order of batches, by openraft.
 //!
+//! - `raft/log.rs`: the log and the vote. `raft/state.rs`: the machine as the log drives it
 //! - `raft/types.rs`: what the log is made of. `raft/snapshot.rs`: files that stand for its past
 //! - `raft/rpc.rs`: what replicas send each other. `raft/network.rs`: what this one says,
 //!   `raft/listener.rs`: what it hears
@@ -19,3 +20,6 @@ pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod types;
+
+#[cfg(test)]
+mod tests;

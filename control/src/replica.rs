@@ -26,8 +26,7 @@ use crate::metrics::ControlMetrics;
 use crate::node::{guarded, joined, listen};
 use crate::peers::Peers;
 use crate::raft::engine::Replication;
-use crate::raft::open::Parts;
-use crate::raft::proposer::Proposer;
+use crate::raft::open::{Parts, Runners};
 use crate::single::{Single, Writer};
 use crate::world::TcpListener;
 use crate::{api, raft, server, single, world};
@@ -45,7 +44,7 @@ pub struct Bound {
 #[derive(Debug)]
 enum Engine {
     Single(Arc<Single>, Writer),
-    Agreement(Arc<Replication>, Proposer),
+    Agreement(Arc<Replication>, Box<Runners>),
 }
 
 /// Checks tokens and prefixes, opens the store, listens. With port 0 any free port is taken.
@@ -70,6 +69,9 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
     })
     .await??;
     let (listener, address) = listen("listen", config.listen).await?;
+    if config.replicas.len() > 1 && config.replicas.len().is_multiple_of(2) {
+        tracing::warn!("an even number of replicas bears the loss of no more than one fewer does");
+    }
     if config.token.is_empty() {
         tracing::warn!("no [[token]]: no edge can register, nobody can drain a region");
     }
@@ -91,9 +93,13 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
                 secret,
                 bounds,
             };
-            let (replication, proposer) = raft::open::open(&config, parts).await?;
+            let (replication, runners) = raft::open::open(&config, parts).await?;
             let store = Arc::clone(&replication.store);
-            (store as _, Engine::Agreement(Arc::clone(&replication), proposer), Some(replication))
+            (
+                store as _,
+                Engine::Agreement(Arc::clone(&replication), Box::new(runners)),
+                Some(replication),
+            )
         }
     };
     let (name, limits) = (config.name.clone(), config.stream.clone());
@@ -138,7 +144,9 @@ impl Bound {
                 tasks.spawn_blocking(move || writer.run());
                 Last::Single(single)
             }
-            Engine::Agreement(replication, proposer) => {
+            Engine::Agreement(replication, runners) => {
+                let Runners { proposer, writer } = *runners;
+                tasks.spawn_blocking(move || writer.run());
                 tasks.spawn(Arc::clone(&replication).run(proposer, ended));
                 Last::Agreement(replication)
             }

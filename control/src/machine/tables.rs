@@ -7,6 +7,7 @@
 //!   crash. With [`Durability::Immediate`] it is on disk when it returns, and so is everything
 //!   before it; with `None` a crash may take the last of these calls back, in their order.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -94,7 +95,7 @@ pub(crate) struct KeyRow {
 }
 
 /// What the engine notes: names and values.
-pub(crate) type Notes = Vec<(&'static str, Vec<u8>)>;
+pub(crate) type Notes = Vec<(String, Vec<u8>)>;
 
 /// The open file.
 #[derive(Debug)]
@@ -206,6 +207,30 @@ impl Tables {
             }
             Ok(entries)
         })
+    }
+
+    /// What the tables hold now, for as long as it is wanted.
+    pub(crate) fn view(&self) -> Result<ReadTransaction, StoreError> {
+        self.database.begin_read().map_err(|error| self.told(error.into()))
+    }
+
+    /// Runs `job` in one transaction, which is on disk when it returns, or never was.
+    pub(crate) fn replace(
+        &self,
+        job: impl FnOnce(&WriteTransaction) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let replaced = || {
+            let transaction = self.database.begin_write()?;
+            let done = job(&transaction);
+            if done.is_ok() {
+                transaction.commit()?;
+            } else {
+                transaction.abort()?;
+            }
+            Ok(done)
+        };
+        let done = replaced().map_err(|fault| self.told(fault))?;
+        done.map_err(|source| StoreError::File { file: self.file.clone(), source })
     }
 
     /// Runs `job` in one transaction, which is committed if it answers that something changed.
@@ -493,7 +518,7 @@ impl<'t> Writing<'t> {
     pub(crate) fn note(&mut self, notes: &Notes) -> Result<(), Fault> {
         let mut table = self.transaction.open_table(NOTES)?;
         for (name, value) in notes {
-            table.insert(*name, value.as_slice())?;
+            table.insert(name.as_str(), value.as_slice())?;
         }
         Ok(())
     }

@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex};
 use meridian_control_wire::purge::PurgeOrder;
 use meridian_control_wire::selector::Selector;
 use meridian_control_wire::{EdgeState, Intent};
+use proptest::prelude::{any, proptest};
+use proptest::strategy::Strategy;
+use proptest::{prop_oneof, test_runner::Config};
 use redb::{Database, Durability};
 
 use super::Machine;
@@ -14,7 +17,8 @@ use crate::disk::Folder;
 use crate::error::StoreError;
 use crate::machine::tables::{EDGES, Engine, FILE_META};
 use crate::order::{
-    Batch, Bounds, EdgeChange, EdgeRecord, Order, Outcome, PurgeRequest, Refused, RepeatKey,
+    Batch, Bounds, Change, Condition, EdgeChange, EdgeRecord, Order, Outcome, PurgeRequest,
+    Refused, RepeatKey,
 };
 use crate::watcher::{EdgeEvent, EdgeWatcher, EdgesSaved, Unwatched};
 
@@ -153,6 +157,69 @@ fn keys_expire_by_the_time_that_batches_bring_and_it_never_steps_back() {
     assert_eq!(seq(outcome), (2, true));
 }
 
+fn stream_of(machine: &Machine) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    machine.copy(&mut bytes).unwrap();
+    bytes
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    prop_oneof![
+        6 => (0..4_u8, proptest::option::of(0..9_u8))
+            .prop_map(|(tag, key)| purge(&format!("t{tag}"), key)),
+        3 => (0..5_u8, any::<bool>()).prop_map(|(key, there)| Order::Change(Change {
+            key: format!("site/k{key}"),
+            value: there.then(|| key.into()),
+            condition: Condition::Any,
+            by: "ops".to_owned(),
+        })),
+        2 => (0..4_u8, 0..2_u8).prop_map(|(name, secret)| {
+            enrol(&format!("e{name}"), &format!("s{secret}"))
+        }),
+        1 => (0..4_u8).prop_map(|name| {
+            Order::Edge(EdgeChange::Remove(format!("e{name}").parse().unwrap()))
+        }),
+        1 => any::<bool>().prop_map(|drained| {
+            intend("fra", if drained { Intent::Drained } else { Intent::Active })
+        }),
+        1 => (1..9_u64).prop_map(|life| Order::Begin { life, cluster: [4; 16] }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 16, ..Config::default() })]
+    #[test]
+    fn machines_that_applied_the_same_batches_are_equal_however_they_were_gathered(
+        batches in proptest::collection::vec(
+            (0..4_000_u64, proptest::collection::vec(any_order(), 0..6)), 1..25),
+        cuts in proptest::collection::vec(any::<bool>(), 25),
+    ) {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (one, other) = (open(here.path()).unwrap(), open(there.path()).unwrap());
+        let mut outcomes = Vec::new();
+        for (at_ms, orders) in &batches {
+            outcomes.push(apply(&one, *at_ms, orders.clone()));
+        }
+        let (mut run, mut gathered) = (Vec::new(), Vec::new());
+        for ((at_ms, orders), cut) in batches.into_iter().zip(cuts) {
+            run.push(batch(at_ms, orders));
+            if cut {
+                let run = std::mem::take(&mut run);
+                gathered.extend(other.apply(run, &Vec::new(), Durability::None).unwrap());
+            }
+        }
+        gathered.extend(other.apply(run, &Vec::new(), Durability::None).unwrap());
+        assert_eq!(outcomes, gathered);
+        assert!(stream_of(&one) == stream_of(&other));
+        // and so is one that took the rows over
+        let third = tempfile::tempdir().unwrap();
+        let third = open(third.path()).unwrap();
+        third.install(&stream_of(&one)[..]).unwrap();
+        assert!(stream_of(&third) == stream_of(&one));
+        assert_eq!(third.state(), one.state());
+    }
+}
+
 #[test]
 fn a_batch_that_changes_nothing_costs_no_write() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,7 +240,7 @@ fn what_the_engine_notes_is_there_with_the_rows_that_it_is_about() {
     let machine = open(folder.path()).unwrap();
     assert_eq!((machine.cluster(), machine.note("applied").unwrap()), (None, None));
     let begin = Order::Begin { life: 3, cluster: [9; 16] };
-    let notes = vec![("applied", b"7".to_vec())];
+    let notes = vec![("applied".to_owned(), b"7".to_vec())];
     machine.apply(vec![batch(1, vec![begin])], &notes, Durability::None).unwrap();
     machine.sync().unwrap();
     drop(machine);

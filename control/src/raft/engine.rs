@@ -86,7 +86,7 @@ pub(crate) fn settings(limits: &Limits, replicas: usize) -> Config {
         install_snapshot_timeout: millis(limits.snapshot_timeout.get()),
         max_payload_entries: ENTRIES_AT_ONCE,
         replication_lag_threshold: CLOSE,
-        snapshot_policy: SnapshotPolicy::Never,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_every.get().into()),
         max_in_snapshot_log_to_keep: limits.keep_entries.get().into(),
         purge_batch_size: 256,
         ..Config::default()

@@ -1,115 +1,381 @@
-//! The log of the agreement on redb: entries, the vote, and how far it is committed.
+//! The agreed log of a replica, and its vote, on redb.
 //!
 //! # Invariants
-//! - The vote and entries are on disk before anybody is told that they are.
-//! - Writes come one after the other: openraft waits for each of them.
+//! - One writes, in the order in which it was told to: no later write is on disk before an earlier
+//!   one. What waits when it looks is one write to disk.
+//! - A vote is on disk before it is told to anybody; so is an entry before it is counted.
+//! - An entry is read from the moment on when it was handed over, from memory.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{self, Disk};
 use crate::error::StoreError;
 use crate::raft::types::TypeConfig;
-use crate::world;
 
 const FILE: &str = "raft.redb";
+const FORMAT: u64 = 1;
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
-/// The log, open. A clone is the same log.
+/// Entries that are kept in memory after they are on disk.
+const CACHED: usize = 1_024;
+const CACHED_BYTES: usize = 16 << 20;
+
+/// Writes that wait for the disk.
+const QUEUE: usize = 1_024;
+
+/// Entries that one write to disk takes with it at most.
+const MOST_AT_ONCE: usize = 1_024;
+
+type Entry = EntryOf<TypeConfig>;
+type LogId = LogIdOf<TypeConfig>;
+type Vote = VoteOf<TypeConfig>;
+
+/// The log. A clone is the same log.
 #[derive(Debug, Clone)]
 pub(crate) struct RaftLog {
-    database: Arc<Database>,
-    node: u64,
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
 }
 
-fn broken(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(error)
+/// Who writes, before it runs.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    shared: Arc<Shared>,
+    jobs: mpsc::Receiver<Job>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    database: Database,
+    file: PathBuf,
+    node: u64,
+    known: Mutex<Known>,
+}
+
+/// What is known without the disk.
+#[derive(Debug, Default)]
+struct Known {
+    /// The newest entries, without a gap, to the last; with their bytes.
+    cached: BTreeMap<u64, (Entry, usize)>,
+    /// The bytes of all of them.
+    cached_bytes: usize,
+    /// Entries up to this index are on disk.
+    flushed: Option<u64>,
+    last: Option<LogId>,
+    purged: Option<LogId>,
+    /// What is on disk.
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+}
+
+impl Known {
+    fn cache(&mut self, entry: Entry, size: usize) {
+        self.cached_bytes += size;
+        let before = self.cached.insert(entry.index(), (entry, size));
+        self.cached_bytes -= before.map_or(0, |(_, size)| size);
+    }
+
+    /// Lets the oldest go that are on disk, as far as there are too many.
+    fn evict(&mut self) {
+        while (self.cached.len() > CACHED || self.cached_bytes > CACHED_BYTES)
+            && let Some(first) = self.cached.first_entry()
+            && Some(*first.key()) <= self.flushed
+        {
+            self.cached_bytes -= first.remove().1;
+        }
+    }
+
+    /// Keeps what lies within `range`, one side of which is open.
+    fn keep(&mut self, range: impl RangeBounds<u64>) {
+        self.cached.retain(|index, _| range.contains(index));
+        self.cached_bytes = self.cached.values().map(|(_, size)| size).sum();
+    }
+}
+
+/// A write.
+enum Job {
+    Append(Vec<(u64, Vec<u8>)>, IOFlushed<TypeConfig>),
+    Vote(Vote, oneshot::Sender<io::Result<()>>),
+    /// Entries after this one go; none: all.
+    Truncate(Option<u64>, oneshot::Sender<io::Result<()>>),
+    /// Entries up to this one go.
+    Purge(LogId, oneshot::Sender<io::Result<()>>),
+}
+
+impl Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Append(..) => "Append",
+            Self::Vote(..) => "Vote",
+            Self::Truncate(..) => "Truncate",
+            Self::Purge(..) => "Purge",
+        })
+    }
+}
+
+fn broken(error: impl Into<redb::Error>) -> io::Error {
+    io::Error::other(error.into())
+}
+
+fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(value)?)
 }
 
 impl RaftLog {
-    /// Opens or makes the log on `disk`. Blocks.
-    pub(crate) fn open(disk: &dyn Disk) -> Result<Self, StoreError> {
+    /// Opens or makes the log on `disk`. A new one belongs to the member `node`. Blocks.
+    pub(crate) fn open(disk: &dyn Disk, node: u64) -> Result<(Self, LogWriter), StoreError> {
         let (database, file) = disk::open(disk, FILE)?;
-        let prepared = || -> Result<u64, redb::Error> {
-            let transaction = database.begin_write()?;
-            let node = {
-                transaction.open_table(LOG)?;
-                let mut meta = transaction.open_table(META)?;
-                let known = meta.get("node")?.and_then(|id| id.value().try_into().ok());
-                let node = known.map_or_else(world::random_u64, u64::from_be_bytes);
-                meta.insert("node", &node.to_be_bytes()[..])?;
-                node
-            };
-            transaction.commit()?;
-            Ok(node)
-        };
-        let node =
-            prepared().map_err(|source| StoreError::Database { file, source: Box::new(source) })?;
-        Ok(Self { database: Arc::new(database), node })
+        let opened = prepare(&database, node)
+            .and_then(|found| Ok((found, known(&database)?)))
+            .map_err(|source| StoreError::File { file: file.clone(), source })?;
+        let ((format, node), known) = opened;
+        if format != FORMAT {
+            return Err(StoreError::Format { file, found: format, known: FORMAT });
+        }
+        let shared = Arc::new(Shared { database, file, node, known: Mutex::new(known) });
+        let (inbox, jobs) = mpsc::channel(QUEUE);
+        Ok((Self { shared: Arc::clone(&shared), jobs: inbox }, LogWriter { shared, jobs }))
     }
 
-    /// The number of this disk's life.
+    /// The member whose log it is.
     pub(crate) fn node(&self) -> u64 {
-        self.node
+        self.shared.node
     }
 
-    fn meta<T: DeserializeOwned>(&self, key: &str) -> io::Result<Option<T>> {
-        let transaction = self.database.begin_read().map_err(broken)?;
-        let meta = transaction.open_table(META).map_err(broken)?;
-        let Some(value) = meta.get(key).map_err(broken)? else { return Ok(None) };
-        serde_json::from_slice(value.value()).map(Some).map_err(broken)
-    }
-
-    /// Runs `job` in one transaction, off the async threads.
-    async fn write(
+    async fn told(
         &self,
-        durability: Durability,
-        job: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error> + Send + 'static,
+        job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job,
     ) -> io::Result<()> {
-        let database = Arc::clone(&self.database);
-        let written = world::blocking(move || {
-            let mut transaction = database.begin_write().map_err(broken)?;
-            transaction.set_durability(durability).map_err(broken)?;
-            job(&transaction).map_err(broken)?;
-            transaction.commit().map_err(broken)
-        });
-        written.await.map_err(broken)?
+        let (to, done) = oneshot::channel();
+        self.jobs.send(job(to)).await.map_err(ended)?;
+        done.await.map_err(ended)?
     }
+}
 
-    async fn put(
-        &self,
-        durability: Durability,
-        key: &'static str,
-        value: &impl Serialize,
-    ) -> io::Result<()> {
-        let bytes = serde_json::to_vec(value).map_err(broken)?;
-        let put = move |transaction: &WriteTransaction| {
-            transaction.open_table(META)?.insert(key, bytes.as_slice())?;
-            Ok(())
+fn ended<E: std::error::Error + Send + Sync + 'static>(error: E) -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, error)
+}
+
+fn prepare(database: &Database, node: u64) -> io::Result<(u64, u64)> {
+    let transaction = database.begin_write().map_err(broken)?;
+    let found = {
+        transaction.open_table(LOG).map_err(broken)?;
+        transaction.open_table(META).map_err(broken)?;
+        let mut numbers = transaction.open_table(NUMBERS).map_err(broken)?;
+        let mut number = |name: &str, new: u64| {
+            let found = numbers.get(name).map_err(broken)?.map(|number| number.value());
+            if found.is_none() {
+                numbers.insert(name, new).map_err(broken)?;
+            }
+            Ok::<_, io::Error>(found.unwrap_or(new))
         };
-        self.write(durability, put).await
+        (number("format", FORMAT)?, number("node", node)?)
+    };
+    transaction.commit().map_err(broken)?;
+    Ok(found)
+}
+
+fn known(database: &Database) -> io::Result<Known> {
+    let transaction = database.begin_read().map_err(broken)?;
+    let meta = transaction.open_table(META).map_err(broken)?;
+    fn read<T: DeserializeOwned>(
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        name: &str,
+    ) -> io::Result<Option<T>> {
+        match meta.get(name).map_err(broken)? {
+            Some(bytes) => Ok(Some(serde_json::from_slice(bytes.value())?)),
+            None => Ok(None),
+        }
+    }
+    let purged: Option<LogId> = read(&meta, "purged")?;
+    let log = transaction.open_table(LOG).map_err(broken)?;
+    let last = match log.last().map_err(broken)? {
+        Some((_, bytes)) => Some(serde_json::from_slice::<Entry>(bytes.value())?.log_id()),
+        None => None,
+    };
+    let last = last.or(purged);
+    Ok(Known {
+        cached: BTreeMap::new(),
+        cached_bytes: 0,
+        flushed: last.map(|last| last.index),
+        last,
+        purged,
+        vote: read(&meta, "vote")?,
+        committed: read(&meta, "committed")?,
+    })
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change to it is complete before the lock is let go: what a panic left is whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes in one transaction, which is on disk when it returns, with what is committed of the
+    /// entries that are on disk then: up to `upto`.
+    fn write(
+        &self,
+        upto: Option<u64>,
+        job: impl FnOnce(&WriteTransaction) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let committed = {
+            let known = self.known();
+            known.committed.filter(|id| Some(id.index) <= upto.max(known.flushed))
+        };
+        let transaction = self.database.begin_write().map_err(broken)?;
+        job(&transaction)?;
+        if let Some(committed) = committed {
+            let mut meta = transaction.open_table(META).map_err(broken)?;
+            meta.insert("committed", json(&committed)?.as_slice()).map_err(broken)?;
+        }
+        transaction.commit().map_err(broken)
+    }
+
+    fn append(&self, rows: &[(u64, Vec<u8>)]) -> io::Result<()> {
+        let last = rows.last().map(|(index, _)| *index);
+        self.write(last, |transaction| {
+            let mut log = transaction.open_table(LOG).map_err(broken)?;
+            for (index, bytes) in rows {
+                log.insert(index, bytes.as_slice()).map_err(broken)?;
+            }
+            Ok(())
+        })?;
+        let mut known = self.known();
+        known.flushed = last.or(known.flushed);
+        known.evict();
+        Ok(())
+    }
+
+    fn save_vote(&self, vote: &Vote) -> io::Result<()> {
+        let bytes = json(vote)?;
+        self.write(None, |transaction| {
+            let mut meta = transaction.open_table(META).map_err(broken)?;
+            meta.insert("vote", bytes.as_slice()).map_err(broken)?;
+            Ok(())
+        })?;
+        self.known().vote = Some(*vote);
+        Ok(())
+    }
+
+    fn truncate(&self, after: Option<u64>) -> io::Result<()> {
+        let from = after.map_or(0, |last| last.saturating_add(1));
+        self.write(None, |transaction| {
+            let mut log = transaction.open_table(LOG).map_err(broken)?;
+            log.retain_in(from.., |_, _| false).map_err(broken)
+        })
+    }
+
+    fn purge(&self, upto: &LogId) -> io::Result<()> {
+        let bytes = json(upto)?;
+        self.write(None, |transaction| {
+            let mut meta = transaction.open_table(META).map_err(broken)?;
+            meta.insert("purged", bytes.as_slice()).map_err(broken)?;
+            let mut log = transaction.open_table(LOG).map_err(broken)?;
+            log.retain_in(..=upto.index, |_, _| false).map_err(broken)
+        })
+    }
+
+    fn entries(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let (transaction, newest, from_memory) = {
+            let known = self.known();
+            // Under the lock: nothing can leave memory between the two looks.
+            let transaction = self.database.begin_read().map_err(broken)?;
+            let first = known.cached.keys().next().copied().unwrap_or(u64::MAX);
+            let newest: Vec<Entry> =
+                known.cached.range(from..to).map(|(_, (entry, _))| entry.clone()).collect();
+            (transaction, newest, first)
+        };
+        let mut entries = Vec::new();
+        if from < from_memory {
+            let log = transaction.open_table(LOG).map_err(broken)?;
+            for row in log.range(from..to.min(from_memory)).map_err(broken)? {
+                let (_, bytes) = row.map_err(broken)?;
+                entries.push(serde_json::from_slice(bytes.value())?);
+            }
+        }
+        entries.extend(newest);
+        Ok(entries)
+    }
+}
+
+impl LogWriter {
+    /// Writes until nobody can tell it anything any more. Blocks.
+    pub(crate) fn run(mut self) {
+        let mut next = None;
+        while let Some(job) = next.take().or_else(|| self.jobs.blocking_recv()) {
+            next = self.perform(job);
+        }
+        tracing::debug!(file = %self.shared.file.display(), "the log is closed");
+    }
+
+    /// Does `job`, with what waits behind it and fits; tells what comes next, if it looked.
+    fn perform(&mut self, job: Job) -> Option<Job> {
+        match job {
+            Job::Append(mut rows, flushed) => {
+                let (mut waiting, mut next) = (vec![flushed], None);
+                while rows.len() < MOST_AT_ONCE {
+                    match self.jobs.try_recv() {
+                        Ok(Job::Append(more, flushed)) => {
+                            rows.extend(more);
+                            waiting.push(flushed);
+                        }
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_empty) => break,
+                    }
+                }
+                let written = self.shared.append(&rows);
+                for flushed in waiting {
+                    flushed.io_completed(match &written {
+                        Ok(()) => Ok(()),
+                        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                    });
+                }
+                next
+            }
+            Job::Vote(vote, to) => {
+                drop(to.send(self.shared.save_vote(&vote)));
+                None
+            }
+            Job::Truncate(after, to) => {
+                drop(to.send(self.shared.truncate(after)));
+                None
+            }
+            Job::Purge(upto, to) => {
+                drop(to.send(self.shared.purge(&upto)));
+                None
+            }
+        }
     }
 }
 
 impl RaftLogReader<TypeConfig> for RaftLog {
-    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
-        range: R,
-    ) -> io::Result<Vec<EntryOf<TypeConfig>>> {
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
         let from = match range.start_bound() {
             Bound::Included(first) => *first,
             Bound::Excluded(before) => before.saturating_add(1),
@@ -117,25 +383,14 @@ impl RaftLogReader<TypeConfig> for RaftLog {
         };
         let to = match range.end_bound() {
             Bound::Included(last) => last.saturating_add(1),
-            Bound::Excluded(after) => *after,
+            Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        let database = Arc::clone(&self.database);
-        let read = world::blocking(move || {
-            let transaction = database.begin_read().map_err(broken)?;
-            let log = transaction.open_table(LOG).map_err(broken)?;
-            let rows = log.range(from..to).map_err(broken)?;
-            let entry = |row: Result<(_, redb::AccessGuard<'_, &[u8]>), _>| {
-                let (_, bytes) = row.map_err(broken)?;
-                serde_json::from_slice(bytes.value()).map_err(broken)
-            };
-            rows.map(entry).collect()
-        });
-        read.await.map_err(broken)?
+        self.shared.entries(from, to)
     }
 
-    async fn read_vote(&mut self) -> io::Result<Option<VoteOf<TypeConfig>>> {
-        self.meta("vote")
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.shared.known().vote)
     }
 }
 
@@ -143,79 +398,64 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        let purged: Option<LogIdOf<TypeConfig>> = self.meta("purged")?;
-        let transaction = self.database.begin_read().map_err(broken)?;
-        let log = transaction.open_table(LOG).map_err(broken)?;
-        let last = match log.last().map_err(broken)? {
-            Some((_, bytes)) => {
-                let entry: EntryOf<TypeConfig> =
-                    serde_json::from_slice(bytes.value()).map_err(broken)?;
-                Some(entry.log_id())
-            }
-            None => None,
-        };
-        Ok(LogState { last_log_id: last.or(purged), last_purged_log_id: purged })
+        let known = self.shared.known();
+        Ok(LogState { last_log_id: known.last, last_purged_log_id: known.purged })
     }
 
     async fn get_log_reader(&mut self) -> Self {
         self.clone()
     }
 
-    async fn save_vote(&mut self, vote: &VoteOf<TypeConfig>) -> io::Result<()> {
-        self.put(Durability::Immediate, "vote", vote).await
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let vote = *vote;
+        self.told(|to| Job::Vote(vote, to)).await
     }
 
-    async fn save_committed(&mut self, committed: Option<LogIdOf<TypeConfig>>) -> io::Result<()> {
-        // It only has to be no newer than what is durable in the log.
-        self.put(Durability::None, "committed", &committed).await
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        // It goes to disk with the next write: it only must not be newer than what is there.
+        self.shared.known().committed = committed;
+        Ok(())
     }
 
-    async fn read_committed(&mut self) -> io::Result<Option<LogIdOf<TypeConfig>>> {
-        Ok(self.meta::<Option<LogIdOf<TypeConfig>>>("committed")?.flatten())
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.shared.known().committed)
     }
 
     async fn append<I>(&mut self, entries: I, flushed: IOFlushed<TypeConfig>) -> io::Result<()>
     where
-        I: IntoIterator<Item = EntryOf<TypeConfig>> + OptionalSend,
+        I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let row = |entry: EntryOf<TypeConfig>| -> io::Result<(u64, Vec<u8>)> {
-            Ok((entry.index(), serde_json::to_vec(&entry).map_err(broken)?))
-        };
-        let rows = entries.into_iter().map(row).collect::<io::Result<Vec<_>>>()?;
-        let append = move |transaction: &WriteTransaction| {
-            let mut log = transaction.open_table(LOG)?;
-            for (index, bytes) in &rows {
-                log.insert(*index, bytes.as_slice())?;
+        let mut rows = Vec::new();
+        {
+            let mut known = self.shared.known();
+            for entry in entries {
+                let bytes = json(&entry)?;
+                known.last = Some(entry.log_id());
+                rows.push((entry.index(), bytes));
+                known.cache(entry, rows.last().map_or(0, |(_, bytes)| bytes.len()));
             }
-            Ok(())
-        };
-        let written = self.write(Durability::Immediate, append).await;
-        flushed.io_completed(
-            written
-                .as_ref()
-                .map(|_| ())
-                .map_err(|error| io::Error::new(error.kind(), error.to_string())),
-        );
-        written
+        }
+        self.jobs.send(Job::Append(rows, flushed)).await.map_err(ended)
     }
 
-    async fn truncate_after(&mut self, last: Option<LogIdOf<TypeConfig>>) -> io::Result<()> {
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.told(|to| Job::Truncate(last.map(|last| last.index), to)).await?;
+        let mut known = self.shared.known();
         let from = last.map_or(0, |last| last.index.saturating_add(1));
-        let cut = move |transaction: &WriteTransaction| {
-            transaction.open_table(LOG)?.retain_in(from.., |_, _| false)?;
-            Ok(())
-        };
-        self.write(Durability::Immediate, cut).await
+        known.keep(..from);
+        known.last = known.last.min(last);
+        known.flushed = known.flushed.min(last.map(|last| last.index));
+        Ok(())
     }
 
-    async fn purge(&mut self, upto: LogIdOf<TypeConfig>) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&upto).map_err(broken)?;
-        let purge = move |transaction: &WriteTransaction| {
-            transaction.open_table(META)?.insert("purged", bytes.as_slice())?;
-            transaction.open_table(LOG)?.retain_in(..=upto.index, |_, _| false)?;
-            Ok(())
-        };
-        self.write(Durability::Immediate, purge).await
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        {
+            let mut known = self.shared.known();
+            known.keep(upto.index.saturating_add(1)..);
+            known.purged = Some(upto);
+            known.last = known.last.max(Some(upto));
+        }
+        self.told(|to| Job::Purge(upto, to)).await
     }
 }

@@ -1,6 +1,5 @@
 //! Makes the agreement of a replica, from its configuration.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -20,13 +19,16 @@ use crate::order::Bounds;
 use crate::peers::Peers;
 use crate::raft::engine::{Replication, bearer_of, settings};
 use crate::raft::listener::Listener;
-use crate::raft::log::RaftLog;
+use crate::raft::log::{LogWriter, RaftLog};
 use crate::raft::network::{Links, Speaker};
 use crate::raft::proposer::{Proposer, proposer};
 use crate::raft::state::{Raft, StateMachine};
 use crate::raft::store::RaftStore;
 use crate::watcher::EdgeWatcher;
 use crate::world;
+
+/// The folder of snapshots, within `data`.
+const SNAPSHOTS: &str = "snapshots";
 
 /// What an agreement is made of.
 pub(crate) struct Parts {
@@ -37,20 +39,28 @@ pub(crate) struct Parts {
     pub(crate) bounds: Bounds,
 }
 
+/// Who has to run for an agreement to go on.
+#[derive(Debug)]
+pub(crate) struct Runners {
+    pub(crate) proposer: Proposer,
+    pub(crate) writer: LogWriter,
+}
+
 /// Makes it. Nothing is said before [`Replication::run`].
 pub(crate) async fn open(
     config: &Control,
     parts: Parts,
-) -> Result<(Arc<Replication>, Proposer), RunError> {
+) -> Result<(Arc<Replication>, Runners), RunError> {
     let Parts { watcher, peers, metrics, secret, bounds } = parts;
     let limits = config.raft.clone();
-    let disk = Folder(config.data.clone());
-    let (log, machine, state) = world::blocking(move || {
-        let log = RaftLog::open(&disk)?;
+    let (disk, snapshots) = (Folder(config.data.clone()), config.data.join(SNAPSHOTS));
+    let folder = snapshots.clone();
+    let (log, writer, machine, state) = world::blocking(move || {
+        let (log, writer) = RaftLog::open(&disk, world::random_u64())?;
         let machine = Arc::new(Machine::open(&disk, Engine::Raft, watcher)?);
-        let state = StateMachine::of(Arc::clone(&machine));
+        let state = StateMachine::open(Arc::clone(&machine), &folder);
         let state = state.map_err(|error| RunError::Agreement(error.to_string()))?;
-        Ok::<_, RunError>((log, machine, state))
+        Ok::<_, RunError>((log, writer, machine, state))
     })
     .await??;
     let node = log.node();
@@ -73,7 +83,7 @@ pub(crate) async fn open(
         name: config.name.clone(),
         speaker: Arc::clone(&speaker),
         secret: secret.as_ref().map(|secret| Fingerprint::of(secret.expose())),
-        folder: folder(&config.data),
+        folder: snapshots,
         body_size: body_size(config),
         heard: Mutex::default(),
         receiving: tokio::sync::Mutex::default(),
@@ -99,12 +109,7 @@ pub(crate) async fn open(
         tasks: TaskTracker::new(),
         ending: CancellationToken::new(),
     });
-    Ok((replication, proposer))
-}
-
-/// Where snapshots are received.
-fn folder(data: &Path) -> std::path::PathBuf {
-    data.to_owned()
+    Ok((replication, Runners { proposer, writer }))
 }
 
 /// The longest message: one entry always fits, however it is written.

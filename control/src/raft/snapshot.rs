@@ -5,7 +5,7 @@
 //! - What is being received lies under a name that no start takes for a snapshot.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,6 @@ pub(crate) struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    #[cfg(test)]
     /// Opens one that is there.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { file: Arc::new(File::open(path)?), path: Arc::new(path.to_owned()) })
@@ -58,9 +57,50 @@ impl SnapshotFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    /// All of it, from its beginning.
+    pub(crate) fn reader(&self) -> impl Read + use<> {
+        BufReader::with_capacity(256 << 10, Place { file: Arc::clone(&self.file), at: 0 })
+    }
+
+    /// Where it is written from its beginning.
+    pub(crate) fn writer(&self) -> impl Write + use<> {
+        Place { file: Arc::clone(&self.file), at: 0 }
+    }
+
     /// Waits until all of it is on disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+}
+
+/// A place in a file, of whoever reads or writes there.
+struct Place {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Place {
+    fn moved(&mut self, by: usize) -> usize {
+        self.at = self.at.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
+        by
+    }
+}
+
+impl Read for Place {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(bytes, self.at)?;
+        Ok(self.moved(read))
+    }
+}
+
+impl Write for Place {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write_at(bytes, self.at)?;
+        Ok(self.moved(written))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
