@@ -88,7 +88,6 @@ pub(crate) fn settings(limits: &Limits, replicas: usize) -> Config {
         replication_lag_threshold: CLOSE,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_every.get().into()),
         max_in_snapshot_log_to_keep: limits.keep_entries.get().into(),
-        purge_batch_size: 256,
         ..Config::default()
     }
 }

@@ -19,6 +19,7 @@ mod following;
 mod front;
 mod limits;
 mod log;
+mod members;
 mod purges;
 mod regions;
 mod registers;
