@@ -192,6 +192,9 @@ pub struct Cache {
     /// A body whose last client has left is still fetched to its end, and stored, if no more than
     /// this of it is missing; else the fetch is given up.
     pub finish_abandoned: ByteSize,
+    /// Fetches at once that no client waits for; what one more would have refreshed is served stale
+    /// until it is asked for again.
+    pub max_background: NonZeroU32,
 }
 
 impl Default for Cache {
@@ -203,6 +206,8 @@ impl Default for Cache {
             max_variants: NonZeroU16::new(32).unwrap_or(NonZeroU16::MIN), // encodings by languages
             max_parts: NonZeroU16::new(16).unwrap_or(NonZeroU16::MIN), // head, index, some seeks
             finish_abandoned: ByteSize::mib(16), // seconds of a common line
+            // A quarter of the places at an origin, by their default.
+            max_background: NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN),
         }
     }
 }
@@ -290,6 +295,13 @@ pub struct Upstream {
     /// The head of the answer at the latest, queue and retries included; default 30s.
     #[serde(default = "default_total")]
     pub total_timeout: HumanDuration,
+    /// Bytes in a second that it sends of a body while it is what is waited for; default 256B. 0B:
+    /// any number.
+    #[serde(default = "default_least_rate")]
+    pub least_rate: ByteSize,
+    /// Time of waiting for it that `least_rate` is the average of; default 30s.
+    #[serde(default = "default_rate_grace")]
+    pub rate_grace: HumanDuration,
     /// Requests in flight to it from this edge; default 256.
     #[serde(default = "default_max_requests")]
     pub max_requests: NonZeroU32,
@@ -355,6 +367,12 @@ fn default_between_bytes() -> HumanDuration {
 }
 fn default_total() -> HumanDuration {
     HumanDuration::secs(30)
+}
+fn default_least_rate() -> ByteSize {
+    ByteSize::bytes(256) // what clients have to keep up; nobody reads a page that comes slower
+}
+fn default_rate_grace() -> HumanDuration {
+    HumanDuration::secs(30) // as long as the head may take
 }
 fn default_max_requests() -> NonZeroU32 {
     NonZeroU32::new(256).unwrap_or(NonZeroU32::MIN)

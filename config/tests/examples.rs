@@ -257,6 +257,8 @@ fn full_edge() -> Edge {
             first_byte_timeout: FirstByte::Fixed(HumanDuration::secs(2)),
             between_bytes_timeout: HumanDuration::secs(3),
             total_timeout: HumanDuration::secs(4),
+            least_rate: ByteSize::bytes(4),
+            rate_grace: HumanDuration::secs(5),
             max_requests: some(5),
             max_queue: some(6),
             max_idle: some(7),

@@ -37,6 +37,7 @@ use crate::upstream::Upstream;
 use crate::upstream::bulkhead::{Full, Place, Rank};
 use crate::upstream::choice::{Candidate, order};
 use crate::upstream::deadline::Deadline;
+use crate::upstream::drip::Drip;
 use crate::upstream::exchange::{Failed, Lease, exchange};
 use crate::upstream::guard::Call;
 use crate::upstream::repeat::is_repeatable;
@@ -140,6 +141,7 @@ async fn gathered(core: &Core, site: &Site, body: RequestBody) -> Result<Request
         BodyError::TooLarge(limit) => FetchError::RequestTooLarge { limit },
         BodyError::Incomplete
         | BodyError::Stalled(_)
+        | BodyError::TooSlow(..)
         | BodyError::ClientGone
         | BodyError::Changed
         | BodyError::Abandoned => FetchError::HttpRequestError { reason: "its body broke off" },
@@ -268,6 +270,7 @@ impl Asking<'_> {
         match exchanged {
             Ok((response, took)) => {
                 upstream.recovered();
+                upstream.silence.ends(self.core.now().mono);
                 call.answered(response.status(), took, self.core.now().mono);
                 if let Some(took) = took {
                     adapt(upstream, took);
@@ -376,7 +379,8 @@ impl Asking<'_> {
         if let Some(fill) = fill {
             head.extensions.insert(fill);
         }
-        let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes);
+        let drip = Drip::of(upstream, &head.headers);
+        let body = UpstreamBody::new(body, lease, upstream.limits.between_bytes, drip);
         Ok(Response::from_parts(head, body))
     }
 

@@ -27,6 +27,7 @@ use crate::connection::Busy;
 use crate::error::BodyError;
 use crate::flow::Reader;
 use crate::pace::Waits;
+use crate::upstream::drip::Drip;
 use crate::upstream::exchange::Lease;
 
 /// A response body.
@@ -269,31 +270,46 @@ impl Arriving {
     }
 }
 
-/// The body of an upstream response, with its deadline between two parts, and with the connection
-/// and the place at the bulkhead, which go back when it has ended well and vanish when it has not.
+/// The body of an upstream response, with its deadline between two parts and its least rate, and with
+/// the connection and the place at the bulkhead, which go back when it has ended well and vanish when
+/// it has not.
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
     body: Incoming,
     lease: Option<Lease>,
     between_bytes: Duration,
+    drip: Option<Drip>,
     /// Runs while the upstream is silent.
     silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl UpstreamBody {
-    pub(crate) fn new(body: Incoming, lease: Lease, between_bytes: Duration) -> Self {
+    pub(crate) fn new(
+        body: Incoming,
+        lease: Lease,
+        between_bytes: Duration,
+        drip: Option<Drip>,
+    ) -> Self {
         let lease = if body.is_end_stream() {
             lease.give_back();
             None
         } else {
             Some(lease)
         };
-        Self { body, lease, between_bytes, silence: None }
+        Self { body, lease, between_bytes, drip, silence: None }
     }
 
     /// What follows a head that ends HTTP on its connection: nothing.
     pub(crate) fn none(body: Incoming) -> Self {
-        Self { body, lease: None, between_bytes: Duration::ZERO, silence: None }
+        Self { body, lease: None, between_bytes: Duration::ZERO, drip: None, silence: None }
+    }
+
+    /// It ends without being whole.
+    fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(lease) = self.lease.take() {
+            lease.broke_off(error);
+        }
+        Poll::Ready(Some(Err(error)))
     }
 }
 
@@ -310,21 +326,21 @@ impl HttpBody for UpstreamBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     remove_forbidden(trailers);
                 }
-                if let (Some(lease), Some(data)) = (&self.lease, frame.data_ref()) {
-                    lease.count_bytes(data.len() as u64);
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if let Some(lease) = &self.lease {
+                    lease.count_bytes(bytes as u64);
                 }
                 self.silence = None;
-                if self.body.is_end_stream()
-                    && let Some(lease) = self.lease.take()
-                {
-                    lease.give_back();
+                if self.body.is_end_stream() {
+                    if let Some(lease) = self.lease.take() {
+                        lease.give_back();
+                    }
+                } else if let Some(Err(slow)) = self.drip.as_mut().map(|drip| drip.came(bytes)) {
+                    return self.break_off(slow);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => {
-                self.lease = None;
-                Poll::Ready(Some(Err(BodyError::Incomplete)))
-            }
+            Poll::Ready(Some(Err(_))) => self.break_off(BodyError::Incomplete),
             Poll::Ready(None) => {
                 if let Some(lease) = self.lease.take() {
                     lease.give_back();
@@ -333,10 +349,12 @@ impl HttpBody for UpstreamBody {
             }
             Poll::Pending => {
                 let limit = self.between_bytes;
+                if let Some(drip) = &mut self.drip {
+                    drip.wait();
+                }
                 let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
                 ready!(silence.as_mut().poll(context));
-                self.lease = None;
-                Poll::Ready(Some(Err(BodyError::Stalled(limit))))
+                self.break_off(BodyError::Stalled(limit))
             }
         }
     }

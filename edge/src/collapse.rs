@@ -123,11 +123,6 @@ impl Flight {
         self.began
     }
 
-    /// For how long it has been under way.
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.began)
-    }
-
     /// Purges applied before its request left.
     pub(crate) fn stamp(&self) -> u64 {
         self.stamp.epoch()

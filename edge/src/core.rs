@@ -35,9 +35,6 @@ use crate::tunnel::Tunnels;
 use crate::upstream::Upstream;
 use crate::usage::Runtimes;
 
-/// Background revalidations at once; one more waits for the next request instead.
-pub(crate) const MAX_BACKGROUND: usize = 64;
-
 /// How long a new edge waits for the control plane before it calls itself ready without.
 const ATTACH: Duration = Duration::from_secs(3);
 

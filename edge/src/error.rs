@@ -29,6 +29,9 @@ pub(crate) enum FetchError {
     /// No head of an answer within the limit.
     #[error("{upstream} did not begin to answer within {limit:?}")]
     HttpResponseTimeout { upstream: String, limit: Duration },
+    /// Its answer began, and its body broke off or came too slowly.
+    #[error("{upstream} did not bring its answer to an end: {source}")]
+    HttpResponseIncomplete { upstream: String, source: BodyError },
     /// Every place to this origin is taken, and every place in its queue too.
     #[error("{upstream} has {limit} requests in flight and its queue is full")]
     ConnectionLimitReached { upstream: String, limit: u32 },
@@ -61,6 +64,7 @@ impl FetchError {
             Self::DnsError { .. } => "dns_error",
             Self::ConnectionTerminated { .. } => "connection_terminated",
             Self::HttpResponseTimeout { .. } => "http_response_timeout",
+            Self::HttpResponseIncomplete { .. } => "http_response_incomplete",
             Self::ConnectionLimitReached { .. } => "connection_limit_reached",
             Self::DestinationUnavailable { .. } => "destination_unavailable",
             Self::HttpProtocolError { .. } => "http_protocol_error",
@@ -71,12 +75,13 @@ impl FetchError {
     }
 
     /// Every token, for metrics that are exported from zero.
-    pub(crate) const TOKENS: [&'static str; 10] = [
+    pub(crate) const TOKENS: [&'static str; 11] = [
         "connection_timeout",
         "connection_refused",
         "dns_error",
         "connection_terminated",
         "http_response_timeout",
+        "http_response_incomplete",
         "connection_limit_reached",
         "destination_unavailable",
         "http_protocol_error",
@@ -100,6 +105,7 @@ impl FetchError {
             Self::ConnectionRefused { .. }
             | Self::DnsError { .. }
             | Self::HttpProtocolError { .. }
+            | Self::HttpResponseIncomplete { .. }
             | Self::ConnectionTerminated { .. } => StatusCode::BAD_GATEWAY,
         }
     }
@@ -113,6 +119,7 @@ impl FetchError {
             | Self::HttpResponseTimeout { .. } => true,
             // What broke off is asked for again by the next.
             Self::ConnectionTerminated { .. }
+            | Self::HttpResponseIncomplete { .. }
             | Self::HttpProtocolError { .. }
             | Self::ConnectionLimitReached { .. }
             | Self::DestinationUnavailable { .. }
@@ -132,6 +139,7 @@ impl FetchError {
             | Self::DnsError { .. }
             | Self::ConnectionTerminated { .. }
             | Self::HttpResponseTimeout { .. }
+            | Self::HttpResponseIncomplete { .. }
             | Self::ConnectionLimitReached { .. }
             | Self::HttpProtocolError { .. }
             | Self::RequestTooLarge { .. }
@@ -149,6 +157,7 @@ impl FetchError {
             | Self::DnsError { upstream, .. }
             | Self::ConnectionTerminated { upstream, .. }
             | Self::HttpResponseTimeout { upstream, .. }
+            | Self::HttpResponseIncomplete { upstream, .. }
             | Self::ConnectionLimitReached { upstream, .. }
             | Self::DestinationUnavailable { upstream, .. }
             | Self::HttpProtocolError { upstream, .. }
@@ -183,6 +192,7 @@ impl FetchError {
             }
             Self::ConnectionRefused { .. }
             | Self::DnsError { .. }
+            | Self::HttpResponseIncomplete { .. }
             | Self::ConnectionTerminated { .. } => None,
         }
     }
@@ -196,6 +206,7 @@ impl FetchError {
             | Self::DnsError { .. }
             | Self::ConnectionTerminated { .. }
             | Self::HttpResponseTimeout { .. }
+            | Self::HttpResponseIncomplete { .. }
             | Self::ConnectionLimitReached { .. }
             | Self::DestinationUnavailable { .. }
             | Self::HttpProtocolError { .. }
@@ -232,6 +243,9 @@ pub enum BodyError {
     /// The upstream sent nothing for too long.
     #[error("the upstream sent nothing for {0:?}")]
     Stalled(Duration),
+    /// The upstream sent less than that in a second, over that time of waiting for it.
+    #[error("the upstream sent less than {0} bytes a second for {1:?}")]
+    TooSlow(u64, Duration),
     /// A request body larger than the limit.
     #[error("the request body is larger than {0} bytes")]
     TooLarge(u64),
@@ -244,6 +258,16 @@ pub enum BodyError {
     /// Nobody wanted the rest.
     #[error("nobody wanted the rest")]
     Abandoned,
+}
+
+impl BodyError {
+    /// Whether it is the upstream that did not bring the body to its end.
+    pub(crate) const fn is_of_upstream(self) -> bool {
+        match self {
+            Self::Incomplete | Self::Stalled(_) | Self::TooSlow(..) => true,
+            Self::TooLarge(_) | Self::ClientGone | Self::Changed | Self::Abandoned => false,
+        }
+    }
 }
 
 /// Why an edge could not start, or ended.

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::ask::{Answered, ask_for};
 use crate::asked::Asked;
-use crate::behalf::Behalf;
+use crate::behalf::{Behalf, is_covered};
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial, Seat, Wanted};
 use crate::core::Core;
@@ -154,8 +154,8 @@ pub(crate) async fn settle(
     if let Some(fill) = fill {
         fill.limit(&mut storable);
     }
-    let leftover = Leftover::of(core, &upstream);
-    let stored = bring_in(core, site, (lead, key), storable, body, times, leftover).await;
+    let goal = Goal { lead, key, forward: Some(forward), upstream: &upstream };
+    let stored = bring_in(core, site, goal, storable, body, times).await;
     negotiate::prepare(core, site, &asked.headers, stored.as_ref());
 }
 
@@ -289,11 +289,11 @@ pub(crate) fn keep(
 ) -> Seat {
     let seat = lead.seat();
     let (core_, site_) = (Arc::clone(core), Arc::clone(site));
-    let leftover = Leftover::of(core, &answered.upstream);
     drop(core.tasks.spawn(async move {
-        let body = answered.response.into_body();
-        let key = lead.key().clone();
-        bring_in(&core_, &site_, (&lead, &key), head, body, &times, leftover).await;
+        let Answered { response, upstream } = answered;
+        let (key, body) = (lead.key().clone(), response.into_body());
+        let goal = Goal { lead: &lead, key: &key, forward: None, upstream: &upstream };
+        bring_in(&core_, &site_, goal, head, body, &times).await;
     }));
     seat
 }
@@ -372,17 +372,44 @@ impl Leftover {
     }
 }
 
+/// What a body is brought in for.
+#[derive(Clone, Copy)]
+pub(crate) struct Goal<'a> {
+    pub(crate) lead: &'a Lead,
+    /// What it is stored under.
+    pub(crate) key: &'a CacheKey,
+    /// What was there before, if it may matter.
+    pub(crate) forward: Option<&'a Forward<Stored>>,
+    /// Whom it comes from.
+    pub(crate) upstream: &'a Upstream,
+}
+
+impl Goal<'_> {
+    /// The body did not come to its end. Where something stale may stand in, it does for a while:
+    /// the next to ask would very likely see the same.
+    fn missed(&self, core: &Core, site: &Site, source: BodyError) {
+        let is_covered = self.forward.is_some_and(|forward| is_covered(core, site, forward));
+        let lifetime = site.resilience.failure_lifetime;
+        if source.is_of_upstream() && is_covered && !lifetime.is_zero() {
+            let upstream = self.upstream.name.clone();
+            let error = FetchError::HttpResponseIncomplete { upstream, source };
+            self.lead.flight.fail_until(core.now().mono + lifetime);
+            self.lead.flight.land(Landing::Failed(Arc::new(error)));
+        }
+    }
+}
+
 /// Brings the body in while others read it, and stores it when it is whole.
 pub(crate) async fn bring_in(
     core: &Core,
     site: &Site,
-    (lead, key): (&Lead, &CacheKey),
+    goal: Goal<'_>,
     mut head: StoredHead,
     body: UpstreamBody,
     times: &Exchange,
-    leftover: Leftover,
 ) -> Option<Stored> {
-    let edge = &core.edge;
+    let Goal { lead, key, upstream, .. } = goal;
+    let (edge, leftover) = (&core.edge, Leftover::of(core, upstream));
     let surrogate = prepare(site, &mut head, times);
     let flow = Flow::new(Arc::clone(&edge.in_flight), edge.cache.max_body.get());
     let _ending = Ending(&flow);
@@ -421,6 +448,7 @@ pub(crate) async fn bring_in(
         (Err(error), _) => {
             edge.not_stored.note(key, Reason::INCOMPLETE, core.now().mono);
             debug!(%error, %key, "a body did not arrive whole");
+            goal.missed(core, site, error);
         }
     }
     // Only now do the readers see the end: who asks again after it finds the response stored.

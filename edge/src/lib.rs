@@ -8,14 +8,14 @@
 //!   [`settle`] which of its [`site_rules`] match, and what follows · [`key`] what a response is
 //!   stored under
 //! - [`store`] lookup, insert, evict · `meridian_edge_rules::decide` what HTTP demands
-//! - [`collapse`] one fetch for many, [`waiter`] what it is to each · [`fetch`] brings one in ·
+//! - [`collapse`] one fetch for many, [`waiter`] what it is to each, [`cover`] how long · [`fetch`] brings one in ·
 //!   [`ask`] which origin is asked and how often, on whose [`behalf`], [`resilience`] as its site wants it ·
 //!   [`flow`] a body that is still arriving · [`upstream`] deadlines, connections, places,
 //!   [`upkeep`] of it · [`asked`], [`request_head`], [`request_body`], [`body_memory`],
 //!   [`hops`] on the way up
-//! - [`ranged`] less than the whole, by its [`course`]: [`parts`] by themselves, [`slices`] and
-//!   [`slice_fetch`] · [`stored_body`] what is held of a response · [`reuse`] from the store ·
-//!   [`background`] refreshed
+//! - [`ranged`] less than the whole, by its [`course`]: [`parts`] by themselves, [`slices`],
+//!   [`slice_fetch`] and their [`assembly`] · [`stored_body`] what is held of a response ·
+//!   [`reuse`] from the store · [`background`] refreshed
 //! - [`effects`] of an answer on what is stored · [`respond`], [`body`] the answer, in the
 //!   [`forms`] that [`negotiate`] chooses · [`interim`] what comes before it · [`tunnel`] what is
 //!   no HTTP any more
@@ -46,6 +46,7 @@ mod admin;
 mod answer_head;
 mod ask;
 mod asked;
+mod assembly;
 mod background;
 mod behalf;
 mod body;
@@ -58,6 +59,7 @@ mod connection;
 mod core;
 mod counters;
 mod course;
+mod cover;
 mod cursors;
 mod effects;
 pub mod epochs;

@@ -280,7 +280,7 @@ impl Reader {
         let counters: [(&str, &str, Read); 3] = [
             (
                 "edge_upstream_requests",
-                "Attempts at an origin, connection attempts included",
+                "Attempts at an origin, those to connect, retries and replays included",
                 |upstream| load(&upstream.counters.requests),
             ),
             ("edge_upstream_body_bytes", "Body bytes received from an origin", |upstream| {

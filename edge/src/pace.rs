@@ -1,4 +1,5 @@
-//! Whether a connection moves fast enough while its client is what is waited for.
+//! Whether a connection moves fast enough while its client is what is waited for; likewise the body
+//! of an origin ([`crate::upstream::drip`]).
 //!
 //! Answers "is it too slow", never "since when is it silent": that is [`crate::connection`]'s.
 //!

@@ -28,7 +28,7 @@ use crate::collapse::{Landing, Lead, Partial, Role};
 use crate::core::Core;
 use crate::course::Course;
 use crate::epochs::{Mark, Standing};
-use crate::fetch::{self, Ending, Hold, Leftover, Update};
+use crate::fetch::{self, Ending, Goal, Hold, Leftover, Update};
 use crate::fill::Fill;
 use crate::flow::Flow;
 use crate::key::CacheKey;
@@ -192,13 +192,14 @@ impl Fetching {
         {
             return self.leave(response);
         }
-        let leftover = Leftover::of(core, &upstream);
         let body = response.into_body();
         if of.is_whole() && body.size_hint().exact() == Some(of.complete_length) {
-            let hold = (hold.lead, hold.key);
-            fetch::bring_in(core, site, hold, head, body, times, leftover).await;
+            let Hold { lead, key, forward, .. } = hold;
+            let goal = Goal { lead, key, forward: Some(forward), upstream: &upstream };
+            fetch::bring_in(core, site, goal, head, body, times).await;
             return;
         }
+        let leftover = Leftover::of(core, &upstream);
         self.bring_in_part(of, head, &fields, body, times, leftover).await;
     }
 

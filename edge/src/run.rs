@@ -27,7 +27,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::collapse::Collapse;
 use crate::compress::{Compressor, step_back};
 use crate::connection::Load;
-use crate::core::{Core, Edge, MAX_BACKGROUND};
+use crate::core::{Core, Edge};
 use crate::counters::EdgeCounters;
 use crate::cursors::Cursors;
 use crate::epochs::{Epochs, Limits};
@@ -160,6 +160,7 @@ fn build(
     let at_most = |n: NonZeroU32| usize::try_from(n.get()).unwrap_or(usize::MAX);
     let most = at_most(config.purge.max_selectors);
     let max_operations = at_most(config.purge.max_operations);
+    let max_background = at_most(config.cache.max_background);
     let epochs = Epochs::new(Limits { selectors: most, shards: EPOCH_SHARDS }, rand::random());
     let began = clock.now().mono;
     let name = config.name.to_string();
@@ -186,7 +187,7 @@ fn build(
         not_stored: NotStored::default(),
         in_flight: InFlight::new(config.cache.in_flight.get()),
         body_memory: BodyMemory::new(config.accept.body_memory.get()),
-        background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
+        background: Arc::new(Semaphore::new(max_background)),
         tunnels: Tunnels::new(
             config.accept.max_tunnels.get(),
             config.accept.tunnel_idle_timeout.get(),

@@ -17,7 +17,7 @@ use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial};
 use crate::core::Core;
 use crate::epochs::{Mark, Standing};
-use crate::fetch::{self, Ending, Hold, Leftover};
+use crate::fetch::{self, Ending, Goal, Hold, Leftover};
 use crate::fill::Fill;
 use crate::flow::Flow;
 use crate::key::CacheKey;
@@ -129,8 +129,7 @@ impl SliceFetch {
 
     async fn bring_in(&self, slicing: &Slicing, answered: Answered, times: &Exchange) {
         let (core, site) = (&*self.core, &*self.site);
-        let leftover = Leftover::of(core, &answered.upstream);
-        let response = answered.response;
+        let Answered { response, upstream } = answered;
         let fill = Fill::of(&response);
         if let Some(fill) = fill {
             self.lead.flight.fill(fill.stamp());
@@ -151,8 +150,9 @@ impl SliceFetch {
                 }
             }
             None if of.is_whole() => {
-                let (lead, key) = (&self.lead, &self.key);
-                fetch::bring_in(core, site, (lead, key), head, body, times, leftover).await;
+                let (lead, key, forward) = (&self.lead, &self.key, Some(&self.forward));
+                let goal = Goal { lead, key, forward, upstream: &upstream };
+                fetch::bring_in(core, site, goal, head, body, times).await;
                 return;
             }
             None if if_range(&head.validators).is_none() || varies_by_edge(&fields) => {
@@ -162,6 +162,7 @@ impl SliceFetch {
             }
             None => {}
         }
+        let leftover = Leftover::of(core, &upstream);
         self.bring_in_slice(slicing, of, head, body, times, leftover).await;
     }
 

@@ -11,30 +11,28 @@
 //!   sent begins anew, and one in progress breaks off before its announced end.
 //! - A slice is used if no hard purge took it, whatever its head says: freshness is the object's.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::Response;
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup};
 use meridian_edge_rules::exchange::RequestView;
 use meridian_edge_rules::partial::may_combine;
+use meridian_edge_rules::policy::Policy;
 use meridian_edge_rules::ranges::{ByteRange, Piece, Ranges, Spec, asked as asked_for};
 use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
+use meridian_edge_rules::stored::StoredHead;
+use meridian_edge_rules::time::Now;
 use meridian_edge_rules::validate::Precondition;
 
 use crate::asked::Asked;
-use crate::body::{Body, Segment, Segments};
+use crate::assembly::{Assembly, Broken, Object};
+use crate::body::Body;
 use crate::collapse::{Landing, Role, Seat};
 use crate::core::Core;
 use crate::course::Course;
 use crate::epochs::{Demand, Mark, Standing};
-use crate::error::{BodyError, FetchError};
-use crate::flow::Reader;
+use crate::error::FetchError;
 use crate::key::CacheKey;
 use crate::outcome::Outcome;
 use crate::respond;
@@ -140,9 +138,7 @@ impl Road<'_> {
                 self.tell(&stored, &mut response);
                 Held::Answer(response)
             }
-            Decision::Serve { stored, revalidate: None, .. }
-                if matches!(stored.body(), StoredBody::Sliced { .. }) =>
-            {
+            Decision::Serve { stored, revalidate: None, .. } if is_sliced(&stored) => {
                 Held::Sliced(stored)
             }
             Decision::Serve { revalidate, .. } => Held::Forward(missing(revalidate)),
@@ -183,14 +179,17 @@ impl Road<'_> {
                     (seat, true)
                 }
             };
-        let landing = seat.landed().await;
+        let waiter = Waiter { core, site, key, asked, forward, demand, leads };
+        let (seat, landing) = match self.landed(&waiter, seat).await {
+            Ok(landed) => landed,
+            Err(begun) => return begun,
+        };
         let is_private = matches!(landing, Landing::Private);
         let object = match &landing {
             Landing::Shared(partial) => partial.part.map(|of| {
                 let body = StoredBody::Sliced { len: of.complete_length, size };
                 let mark = Mark::new(seat.filled(), partial.tags.clone());
-                let surrogate = partial.surrogate.clone();
-                Stored::new(partial.head.clone(), surrogate, body, mark)
+                Stored::new(partial.head.clone(), partial.surrogate.clone(), body, mark)
             }),
             Landing::Validated(stored) => Some(stored.clone()),
             Landing::Stored
@@ -199,7 +198,9 @@ impl Road<'_> {
             | Landing::Refused { .. }
             | Landing::Failed(_) => None,
         };
-        if let Some(stale) = self.stale(forward, &landing) {
+        if let Some(may) = stands_in(&landing)
+            && let Some(stale) = self.stale(forward, may)
+        {
             return Begun::Head(seat, Some(stale));
         }
         if let Some(object) = object.filter(|object| !object.body().is_whole()) {
@@ -209,7 +210,6 @@ impl Road<'_> {
                 && epochs.may_share(demand, seat.stamp(), &key.place(), tags);
             return Begun::Head(seat, is_for_it.then_some(object));
         }
-        let waiter = Waiter { core, site, key, asked, forward, demand, leads };
         match waiter.land(&seat, landing) {
             Some(response) => Begun::Answer(response),
             None if is_private && !core.edge.collapse.is_apart(key, now) => {
@@ -219,22 +219,45 @@ impl Road<'_> {
         }
     }
 
-    /// The head of the object whose slices may stand in place of an error (RFC 5861 §4).
-    fn stale(&self, forward: &Forward<Stored>, landing: &Landing) -> Option<Stored> {
-        let may = match landing {
-            Landing::Refused { .. } => may_serve_stale_on_error,
-            Landing::Failed(_) => may_serve_when_disconnected,
-            Landing::Shared(_)
-            | Landing::Validated(_)
-            | Landing::Stored
-            | Landing::Changed
-            | Landing::Private => return None,
-        };
+    /// The landing of the flight of a first slice, as [`Waiter::landed`] has it for other flights.
+    async fn landed(&self, waiter: &Waiter<'_>, seat: Seat) -> Result<(Seat, Landing), Begun> {
+        if !waiter.forward.stale.as_ref().is_some_and(is_sliced) {
+            let landed = waiter.landed(&seat).await;
+            return landed.map(|landing| (seat, landing)).map_err(Begun::Answer);
+        }
+        let patience = self.site.resilience.stale_patience;
+        let stale = self.stale(waiter.forward, may_serve_stale_on_error);
+        if let (Some(patience), Some(stale)) = (patience, stale) {
+            return match waiter.patiently(patience, seat.began(), seat.landed()).await {
+                Some(landing) => Ok((seat, landing)),
+                None => Err(Begun::Head(seat, Some(stale))),
+            };
+        }
+        let landed = waiter.in_time(seat.landed()).await;
+        Ok((seat, landed.unwrap_or_else(|error| Landing::Failed(Arc::new(error)))))
+    }
+
+    /// The head of the object whose slices `may` stand in place of an error (RFC 5861 §4).
+    fn stale(&self, forward: &Forward<Stored>, may: MayServe) -> Option<Stored> {
         let stale = forward.stale.as_ref()?;
-        let is_sliced = matches!(stale.body(), StoredBody::Sliced { .. });
         let standing = self.core.edge.store.standing(self.key.as_str(), stale);
         let is_allowed = may(stale.head(), &self.site.policy, self.core.now());
-        (is_sliced && standing != Standing::Purged && is_allowed).then(|| stale.clone())
+        (is_sliced(stale) && standing != Standing::Purged && is_allowed).then(|| stale.clone())
+    }
+
+    /// The object of this head, for this request.
+    fn object(&self, stored: &Stored) -> Option<Object> {
+        let StoredBody::Sliced { size, .. } = *stored.body() else { return None };
+        let Road { core, site, key, asked, demand } = *self;
+        Some(Object {
+            core: Arc::clone(core),
+            site: Arc::clone(site),
+            key: key.clone(),
+            asked: Arc::clone(asked),
+            stored: stored.clone(),
+            size,
+            demand,
+        })
     }
 
     /// The answer from slices, of an object that was `begun` for this reason or that was there;
@@ -245,7 +268,7 @@ impl Road<'_> {
             Precondition::Proceed => respond::wanted(&view, head, stored.body().len()),
             Precondition::NotModified | Precondition::Failed => Ranges::Unsatisfiable,
         };
-        let object = Object::of(self, stored)?;
+        let object = self.object(stored)?;
         let wanted = match ranges {
             Ranges::Whole => {
                 let last = stored.body().len().saturating_sub(1);
@@ -259,7 +282,7 @@ impl Road<'_> {
         let why = begun.unwrap_or(Fwd::Partial);
         let first = match wanted.first() {
             None => None,
-            Some(range) => match object.slice(range.first / object.size).await {
+            Some(range) => match object.first_slice(range.first / object.size).await {
                 Ok(slice) => Some(slice),
                 Err(Broken::Changed) => return None,
                 Err(Broken::Failed(error)) => return Some(self.failed(&error, why)),
@@ -285,13 +308,7 @@ impl Road<'_> {
                 Piece::Body(range) => range.length(),
             });
             let length = length.sum();
-            let assembly = Assembly {
-                object: object.clone(),
-                plan: plan.into(),
-                range: None,
-                first: first.take(),
-                coming: None,
-            };
+            let assembly = Assembly::new(object.clone(), plan, first.take());
             Body::assembled(length, Box::new(assembly))
         };
         let age = head.current_age(now);
@@ -312,6 +329,26 @@ impl Road<'_> {
         let response = respond::upstream_error(name, &self.asked.method, error, &status);
         self.core.counted(self.site, Outcome::Forwarded(why), response)
     }
+}
+
+/// Whether something stale may be served now.
+type MayServe = fn(&StoredHead, &Policy, Now) -> bool;
+
+/// What settles whether something stale may stand in place of this landing, where it is a failure.
+fn stands_in(landing: &Landing) -> Option<MayServe> {
+    match landing {
+        Landing::Refused { .. } => Some(may_serve_stale_on_error),
+        Landing::Failed(_) => Some(may_serve_when_disconnected),
+        Landing::Shared(_)
+        | Landing::Validated(_)
+        | Landing::Stored
+        | Landing::Changed
+        | Landing::Private => None,
+    }
+}
+
+fn is_sliced(stored: &Stored) -> bool {
+    matches!(stored.body(), StoredBody::Sliced { .. })
 }
 
 /// Whether an object is here with all that a request asks for, so that `only-if-cached` holds.
@@ -338,225 +375,4 @@ pub(crate) fn are_here(
                     if may_combine(&slice.head().validators, &stored.head().validators))
             })
     })
-}
-
-/// An object in slices, for one response.
-#[derive(Clone)]
-struct Object {
-    core: Arc<Core>,
-    site: Arc<Site>,
-    key: CacheKey,
-    asked: Arc<Asked>,
-    stored: Stored,
-    size: u64,
-    demand: Demand,
-}
-
-/// One slice.
-enum Slice {
-    There(StoredBody),
-    Arriving(Reader),
-}
-
-/// Why there is no such slice.
-enum Broken {
-    /// The origin has another representation now.
-    Changed,
-    Failed(Arc<FetchError>),
-}
-
-impl Object {
-    fn of(road: &Road<'_>, stored: &Stored) -> Option<Self> {
-        let StoredBody::Sliced { size, .. } = *stored.body() else { return None };
-        let Road { core, site, key, asked, demand } = *road;
-        Some(Self {
-            core: Arc::clone(core),
-            site: Arc::clone(site),
-            key: key.clone(),
-            asked: Arc::clone(asked),
-            stored: stored.clone(),
-            size,
-            demand,
-        })
-    }
-
-    /// Whether every slice of these ranges is in the store.
-    fn holds(&self, ranges: &[ByteRange]) -> bool {
-        ranges.iter().all(|range| {
-            let (first, last) = (range.first / self.size, range.last / self.size);
-            let last = last.min(first.saturating_add(MAX_LOOKED_FOR));
-            (first..=last).all(|index| self.held(index).is_some())
-        })
-    }
-
-    fn slicing(&self, index: u64) -> Slicing {
-        Slicing { size: self.size, index, of: Some(self.stored.clone()) }
-    }
-
-    /// A slice of this very representation, if it is in the store.
-    fn held(&self, index: u64) -> Option<StoredBody> {
-        let key = self.slicing(index).key(&self.key);
-        let (store, now) = (&self.core.edge.store, self.core.now());
-        let Lookup::Found(slice) = store.lookup(key.as_str(), &self.asked.headers, now) else {
-            return None;
-        };
-        let is_ours = may_combine(&slice.head().validators, &self.stored.head().validators);
-        is_ours.then(|| slice.body().clone())
-    }
-
-    /// A slice, from the store, from a fetch under way, or from a new one.
-    async fn slice(&self, index: u64) -> Result<Slice, Broken> {
-        let slicing = self.slicing(index);
-        let key = slicing.key(&self.key);
-        let mut tried = Vec::new();
-        for _round in 0..MAX_ROUNDS {
-            if let Some(body) = self.held(index) {
-                return Ok(Slice::There(body));
-            }
-            let (collapse, now) = (&self.core.edge.collapse, self.core.now().mono);
-            let seat = match collapse.join(&key, &self.asked.headers, &tried, self.demand, now) {
-                Role::Follower(seat) => seat,
-                Role::Leader(lead) | Role::Apart(lead) => {
-                    if let Some(body) = self.held(index) {
-                        lead.flight.land(Landing::Stored);
-                        return Ok(Slice::There(body));
-                    }
-                    let seat = lead.seat();
-                    let fetch = SliceFetch {
-                        core: Arc::clone(&self.core),
-                        site: Arc::clone(&self.site),
-                        asked: Arc::clone(&self.asked),
-                        key: self.key.clone(),
-                        forward: missing(None),
-                        lead,
-                    };
-                    drop(self.core.tasks.spawn(fetch.run(slicing.clone())));
-                    seat
-                }
-            };
-            match seat.landed().await {
-                Landing::Shared(partial) => {
-                    let epochs = &self.core.edge.epochs;
-                    let (place, stamp) = (self.key.place(), seat.stamp());
-                    let is_ours = partial.part.is_some()
-                        && may_combine(&partial.head.validators, &self.stored.head().validators)
-                        && epochs.may_share(self.demand, stamp, &place, &partial.tags);
-                    if let Some(reader) = partial.flow.read().filter(|_| is_ours) {
-                        return Ok(Slice::Arriving(reader));
-                    }
-                }
-                Landing::Changed => return Err(Broken::Changed),
-                Landing::Failed(error) => return Err(Broken::Failed(error)),
-                Landing::Refused { upstream, status } => {
-                    let upstream = upstream.to_string();
-                    return Err(Broken::Failed(Arc::new(FetchError::SharedFailure {
-                        upstream,
-                        status,
-                    })));
-                }
-                Landing::Validated(_) | Landing::Stored | Landing::Private => {}
-            }
-            tried.push(seat.number());
-        }
-        Err(Broken::Changed)
-    }
-}
-
-/// The slice after the one that is being sent: asked for while that is sent, so that a client does
-/// not wait a round trip for each.
-enum Coming {
-    Asked(Pin<Box<dyn Future<Output = Result<Slice, Broken>> + Send>>),
-    Here(Option<Result<Slice, Broken>>),
-}
-
-impl Coming {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Slice, Broken>> {
-        match self {
-            Self::Asked(asked) => asked.as_mut().poll(context),
-            Self::Here(slice) => slice.take().map_or(Poll::Pending, Poll::Ready),
-        }
-    }
-}
-
-/// A body of slices.
-struct Assembly {
-    object: Object,
-    plan: VecDeque<Piece>,
-    /// What is left of the range that is being sent.
-    range: Option<ByteRange>,
-    /// The first slice, which was waited for before the head was sent.
-    first: Option<Slice>,
-    coming: Option<Coming>,
-}
-
-impl fmt::Debug for Assembly {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Assembly").field("plan", &self.plan).finish_non_exhaustive()
-    }
-}
-
-impl Assembly {
-    /// Asks for the slice that begins with what is left of the range.
-    fn ask(&mut self, range: ByteRange) -> &mut Coming {
-        let (object, index) = (&self.object, range.first / self.object.size);
-        self.coming.get_or_insert_with(|| {
-            let object = object.clone();
-            Coming::Asked(Box::pin(async move { object.slice(index).await }))
-        })
-    }
-
-    /// Asks for the next slice already.
-    fn read_ahead(&mut self, context: &mut Context<'_>) {
-        let Some(range) = self.range else { return };
-        if let Poll::Ready(slice) = self.ask(range).poll(context) {
-            self.coming = Some(Coming::Here(Some(slice)));
-        }
-    }
-
-    /// What `slice` has of the range that is being sent.
-    fn segment(&mut self, slice: Slice, range: ByteRange) -> Segment {
-        let size = self.object.size;
-        let start = range.first / size * size;
-        let end = start.saturating_add(size - 1).min(range.last);
-        self.range = (end < range.last).then(|| ByteRange { first: end + 1, last: range.last });
-        let within = ByteRange { first: range.first - start, last: end - start };
-        match slice {
-            Slice::There(body) => Segment::There(body.slice(within)),
-            Slice::Arriving(reader) => Segment::Arriving(reader, within),
-        }
-    }
-}
-
-impl Segments for Assembly {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Segment, BodyError>>> {
-        let range = match self.range {
-            Some(range) => range,
-            None => match self.plan.pop_front() {
-                Some(Piece::Head(text) | Piece::Tail(text)) => {
-                    let text = VecDeque::from([Bytes::from(text)]);
-                    return Poll::Ready(Some(Ok(Segment::There(text))));
-                }
-                Some(Piece::Body(range)) => range,
-                None => return Poll::Ready(None),
-            },
-        };
-        self.range = Some(range);
-        let slice = match self.first.take() {
-            Some(first) => Ok(first),
-            None => {
-                let slice = ready!(self.ask(range).poll(context));
-                self.coming = None;
-                slice
-            }
-        };
-        Poll::Ready(Some(match slice {
-            Ok(slice) => {
-                let segment = self.segment(slice, range);
-                self.read_ahead(context);
-                Ok(segment)
-            }
-            Err(Broken::Changed) => Err(BodyError::Changed),
-            Err(Broken::Failed(_)) => Err(BodyError::Incomplete),
-        }))
-    }
 }

@@ -4,13 +4,13 @@
 //! - [`pool`]: connections kept open, per core
 //! - [`repeat`]: which request may be sent more than once
 //! - [`bulkhead`]: requests in flight and waiting, bounded
-//! - [`deadline`]: one point in time that all waits share
+//! - [`deadline`]: one point in time that all waits share · [`drip`]: whether a body comes fast enough
 //!
 //! - [`guard`]: what stands between the edge and its failures; in it the machines, each on injected
 //!   time and chance: [`breaker`] with [`window`], [`budget`], [`backoff`], [`latency`],
 //!   [`health`], [`gradient`]
 //! - [`retry`]: whether a request goes out once more · [`choice`]: which of several is asked
-//! - [`checks`]: active checks
+//! - [`checks`]: active checks · [`silence`]: whether nobody is answered at all
 
 mod backoff;
 pub(crate) mod breaker;
@@ -23,6 +23,7 @@ pub(crate) mod bulkhead;
 pub(crate) mod checks;
 pub(crate) mod choice;
 pub(crate) mod deadline;
+pub(crate) mod drip;
 pub(crate) mod exchange;
 mod gradient;
 pub(crate) mod guard;
@@ -31,6 +32,7 @@ mod latency;
 pub(crate) mod pool;
 pub(crate) mod repeat;
 pub(crate) mod retry;
+pub(crate) mod silence;
 mod window;
 
 use std::fmt;
@@ -47,9 +49,11 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::error::{FetchError, RunError};
+use crate::pace::LeastRate;
 use crate::upstream::bulkhead::{Bulkhead, Size};
 use crate::upstream::guard::Guard;
 use crate::upstream::pool::Pools;
+use crate::upstream::silence::Silence;
 
 /// An origin server.
 pub(crate) struct Upstream {
@@ -63,6 +67,7 @@ pub(crate) struct Upstream {
     pub(crate) limits: Limits,
     pub(crate) bulkhead: Arc<Bulkhead>,
     pub(crate) guard: Arc<Guard>,
+    pub(crate) silence: Silence,
     /// How it is checked, if it is.
     pub(crate) checks: Health,
     /// Tells it how long it may take to answer.
@@ -89,6 +94,8 @@ pub(crate) struct Limits {
     pub(crate) queue: Duration,
     pub(crate) between_bytes: Duration,
     pub(crate) total: Duration,
+    /// What it has to keep up while it sends a body.
+    pub(crate) least_rate: LeastRate,
 }
 
 /// What was asked of it and what came of it.
@@ -139,6 +146,10 @@ impl Upstream {
                 queue: config.queue_timeout.get(),
                 between_bytes: config.between_bytes_timeout.get(),
                 total: config.total_timeout.get(),
+                least_rate: LeastRate {
+                    bytes: config.least_rate.get(),
+                    grace: config.rate_grace.get(),
+                },
             },
             bulkhead: Bulkhead::new(Size {
                 max_requests: config.max_requests.get(),
@@ -147,6 +158,7 @@ impl Upstream {
                 uploads: config.upload_share.get(),
             }),
             guard: Guard::new(config, clock.now().mono),
+            silence: Silence::new(clock.now().mono),
             checks: config.health.clone(),
             deadline_field: config
                 .deadline_field

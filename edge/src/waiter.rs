@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode, header};
 use meridian_edge_rules::cache_status::CacheStatus;
@@ -17,6 +17,7 @@ use crate::asked::Asked;
 use crate::body::Body;
 use crate::collapse::{Flight, Landing};
 use crate::core::Core;
+use crate::cover::Silent;
 use crate::epochs::{Demand, Standing, Tags};
 use crate::error::FetchError;
 use crate::fetch;
@@ -63,24 +64,53 @@ impl Waiter<'_> {
     pub(crate) async fn landed(&self, flight: &Flight) -> Result<Landing, Response<Body>> {
         let patience = self.site.resilience.stale_patience.filter(|_| self.forward.stale.is_some());
         if let Some(patience) = patience {
-            let left = patience.saturating_sub(flight.age(self.core.now().mono));
-            if let Ok(landing) = timeout(left, flight.landed()).await {
+            let landing = self.patiently(patience, flight.began(), flight.landed()).await;
+            if let Some(landing) = landing {
                 return Ok(landing);
             }
             if let Some(stale) = self.stale(Failure::ServerError, None, Some(SLOW)) {
                 return Err(stale);
             }
         }
-        let Some(origin) = self.site.origins_for(self.asked.matched).first() else {
-            return Ok(flight.landed().await);
+        self.in_time(flight.landed())
+            .await
+            .map_err(|error| self.instead_of(&error).unwrap_or_else(|| self.failed(&error)))
+    }
+
+    /// What `waiting` comes to, unless that takes longer than who may get something stale waits for
+    /// origins that were asked at `since`.
+    pub(crate) async fn patiently<T>(
+        &self,
+        patience: Duration,
+        since: Instant,
+        waiting: impl Future<Output = T>,
+    ) -> Option<T> {
+        let silent = Silent(self.site.origins_for(self.asked.matched));
+        let mut waiting = pin!(waiting);
+        let left = |limit: Duration| {
+            limit.saturating_sub(self.core.now().mono.saturating_duration_since(since))
         };
-        let limit = origin.limits.total;
-        let end = self.asked.since + limit + GRACE;
-        let left = end.saturating_duration_since(self.core.now().mono);
-        timeout(left, flight.landed()).await.map_err(|_elapsed| {
-            let error = FetchError::HttpResponseTimeout { upstream: origin.name.clone(), limit };
-            self.instead_of(&error).unwrap_or_else(|| self.failed(&error))
-        })
+        if let Ok(done) = timeout(left(silent.patience(patience)), waiting.as_mut()).await {
+            return Some(done);
+        }
+        if !silent.lasts(since)
+            && let Ok(done) = timeout(left(patience), waiting).await
+        {
+            return Some(done);
+        }
+        silent.begins(since);
+        None
+    }
+
+    /// What `waiting` comes to within the time that the client has in all.
+    ///
+    /// # Errors
+    /// When it is over.
+    pub(crate) async fn in_time<T>(
+        &self,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, FetchError> {
+        in_time(self.core, self.site, self.asked, waiting).await
     }
 
     /// What `asking` comes to; or what is stored, where that may stand in for an origin that takes
@@ -91,7 +121,8 @@ impl Waiter<'_> {
     ) -> Result<T, Response<Body>> {
         let mut asking = pin!(asking);
         if let Some(patience) = self.site.resilience.stale_patience {
-            if let Ok(answered) = timeout(patience, asking.as_mut()).await {
+            let since = self.core.now().mono;
+            if let Some(answered) = self.patiently(patience, since, asking.as_mut()).await {
                 return Ok(answered);
             }
             if let Some(stale) = self.stale(Failure::ServerError, None, Some(SLOW)) {
@@ -267,4 +298,24 @@ impl Waiter<'_> {
         let name = &self.core.edge.name;
         self.counted(respond::upstream_error(name, &self.asked.method, error, &status))
     }
+}
+
+/// What `waiting` comes to within the time that the client has in all.
+///
+/// # Errors
+/// When it is over.
+pub(crate) async fn in_time<T>(
+    core: &Core,
+    site: &Site,
+    asked: &Asked,
+    waiting: impl Future<Output = T>,
+) -> Result<T, FetchError> {
+    let Some(origin) = site.origins_for(asked.matched).first() else { return Ok(waiting.await) };
+    let limit = origin.limits.total;
+    let end = asked.since + limit + GRACE;
+    let left = end.saturating_duration_since(core.now().mono);
+    timeout(left, waiting).await.map_err(|_elapsed| {
+        let upstream = origin.name.clone();
+        FetchError::HttpResponseTimeout { upstream, limit }
+    })
 }

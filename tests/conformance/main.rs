@@ -20,7 +20,8 @@
 //! - [`site_rules`] what a site does otherwise for some requests
 //! - [`explaining`] what `explain` says of the next request
 //! - [`limits`], [`least_rate`], [`uploading`] what one client may cost
-//! - [`resilience`], [`patience`] an origin that is slow, failing, flapping or gone
+//! - [`resilience`], [`patience`], [`covered`] an origin that is slow, failing, flapping or gone ·
+//!   [`dripping`] its bodies · [`adaptive`] how many it is asked for at once
 //!
 //! Tables of [`rows`], in both profiles where these agree:
 //! - [`ageing`] RFC 9111 §4.2.3, §5.1 · [`expiring`] §5.3 · [`heuristic`] §4.2.2, §5.2.2.3
@@ -29,8 +30,11 @@
 //!
 //! The public suite of cache tests is run by `tests/conformance-suite`.
 
+mod adaptive;
 mod coding;
 mod collapsing;
+mod covered;
+mod dripping;
 mod explaining;
 mod file;
 mod forwarding;

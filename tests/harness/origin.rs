@@ -81,6 +81,7 @@ pub struct Script {
 enum Part {
     Data(Bytes),
     Wait(Gate),
+    Drip(Duration),
     Cut,
 }
 
@@ -156,6 +157,14 @@ impl Script {
     #[must_use]
     pub fn then_behind(mut self, gate: &Gate, part: impl Into<Bytes>) -> Self {
         self.parts.extend([Part::Wait(gate.clone()), Part::Data(part.into())]);
+        self.sized = false;
+        self
+    }
+
+    /// A byte after each `pause` from then on, for ever.
+    #[must_use]
+    pub fn then_drip(mut self, pause: Duration) -> Self {
+        self.parts.push(Part::Drip(pause));
         self.sized = false;
         self
     }
@@ -259,15 +268,21 @@ struct ScriptedBody {
     parts: std::vec::IntoIter<Part>,
     length: Option<u64>,
     waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    drip: Option<Duration>,
 }
 
 impl ScriptedBody {
     fn new(parts: Vec<Part>, sized: bool) -> Self {
         let length = parts.iter().map(|part| match part {
             Part::Data(data) => data.len() as u64,
-            Part::Wait(_) | Part::Cut => 0,
+            Part::Wait(_) | Part::Drip(_) | Part::Cut => 0,
         });
-        Self { length: sized.then(|| length.sum()), parts: parts.into_iter(), waiting: None }
+        Self {
+            length: sized.then(|| length.sum()),
+            parts: parts.into_iter(),
+            waiting: None,
+            drip: None,
+        }
     }
 }
 
@@ -283,11 +298,20 @@ impl Body for ScriptedBody {
             if let Some(waiting) = &mut self.waiting {
                 std::task::ready!(waiting.as_mut().poll(context));
                 self.waiting = None;
+                if self.drip.is_some() {
+                    let byte = Bytes::from_static(b".");
+                    self.waiting = self.drip.map(|every| Box::pin(pause(every)) as _);
+                    return Poll::Ready(Some(Ok(Frame::data(byte))));
+                }
             }
             match self.parts.next() {
                 Some(Part::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Some(Part::Wait(gate)) => {
                     self.waiting = Some(Box::pin(async move { gate.passed().await }));
+                }
+                Some(Part::Drip(every)) => {
+                    self.drip = Some(every);
+                    self.waiting = Some(Box::pin(pause(every)));
                 }
                 Some(Part::Cut) => {
                     return Poll::Ready(Some(Err(io::Error::other("cut by the script"))));

@@ -204,6 +204,8 @@ impl Cache {
         let most = NonZeroU16::new(1_024).unwrap_or(NonZeroU16::MAX); // each lookup compares them
         within(&at.key("max_variants"), self.max_variants, NonZeroU16::MIN, most, found);
         within(&at.key("max_parts"), self.max_parts, NonZeroU16::MIN, most, found);
+        let most = NonZeroU32::new(65_536).unwrap_or(NonZeroU32::MAX); // places at one origin
+        within(&at.key("max_background"), self.max_background, NonZeroU32::MIN, most, found);
     }
 }
 
@@ -232,6 +234,10 @@ impl Upstream {
         };
         time_limit(&at.key("between_bytes_timeout"), self.between_bytes_timeout, hour, found);
         time_limit(&at.key("total_timeout"), self.total_timeout, hour, found);
+        // Faster than that is no sign of life any more, but of a good line.
+        let (least, most) = (ByteSize::bytes(0), ByteSize::mib(1));
+        within(&at.key("least_rate"), self.least_rate, least, most, found);
+        time_limit(&at.key("rate_grace"), self.rate_grace, hour, found);
         time_limit(&at.key("idle_timeout"), self.idle_timeout, hour, found);
         let most = ByteSize::mib(16); // held once for every request in flight
         within(&at.key("retry_buffer"), self.retry_buffer, ByteSize::bytes(0), most, found);

@@ -205,6 +205,8 @@ fn a_store_has_room_for_what_it_may_hold() {
             ("cache.max_variants = 1025", "must be at most 1024"),
             ("cache.max_parts = 1024", ""),
             ("cache.max_parts = 1025", "must be at most 1024"),
+            ("cache.max_background = 65536", ""),
+            ("cache.max_background = 65537", "must be at most 65536"),
         ],
     );
 }
@@ -233,6 +235,11 @@ fn deadlines_of_an_origin_fit_into_each_other() {
             ("origin[0].first_byte_timeout = '9ms'", "must be at least 10ms"),
             ("origin[0].between_bytes_timeout = '9ms'", "must be at least 10ms"),
             ("origin[0].total_timeout = '3601s'", "must be at most 1h"),
+            ("origin[0].least_rate = '0B'", ""),
+            ("origin[0].least_rate = '1MiB'", ""),
+            ("origin[0].least_rate = '1048577B'", "must be at most 1MiB"),
+            ("origin[0].rate_grace = '9ms'", "must be at least 10ms"),
+            ("origin[0].rate_grace = '3601s'", "must be at most 1h"),
             ("origin[0].idle_timeout = '3601s'", "must be at most 1h"),
             ("origin[0].max_requests = 65536", ""),
             ("origin[0].max_requests = 65537", "must be at most 65536"),

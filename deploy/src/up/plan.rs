@@ -381,6 +381,7 @@ impl Planner<'_> {
             max_variants: default.max_variants,
             max_parts: default.max_parts,
             finish_abandoned: at_most(default.finish_abandoned, 16),
+            max_background: default.max_background,
         }
     }
 

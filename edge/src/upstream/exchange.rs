@@ -58,6 +58,12 @@ impl Lease {
         self.is_last = true;
     }
 
+    /// The body has not come to its end: neither is the connection of use any more.
+    pub(crate) fn broke_off(self, source: BodyError) {
+        let upstream = self.upstream.name.clone();
+        self.upstream.failed(&FetchError::HttpResponseIncomplete { upstream, source });
+    }
+
     /// Body bytes came in.
     pub(crate) fn count_bytes(&self, n: u64) {
         self.upstream.counters.body_bytes.fetch_add(n, Ordering::Relaxed);
@@ -118,6 +124,7 @@ pub(crate) async fn exchange(
                 Some(_) | None => match repeated {
                     Some(again) => {
                         upstream.guard.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                        upstream.counters.requests.fetch_add(1, Ordering::Relaxed);
                         request = again;
                     }
                     None => return Err(broken(upstream, failed.into_error()).into()),

@@ -64,6 +64,7 @@ pub(crate) fn next(retry: &Retry, tries: &Tries, ended: Ended<'_>) -> Next {
             FetchError::HttpResponseTimeout { .. } => tries.is_repeatable && retry.timeouts,
             FetchError::ConnectionLimitReached { .. }
             | FetchError::DestinationUnavailable { .. }
+            | FetchError::HttpResponseIncomplete { .. }
             | FetchError::HttpProtocolError { .. }
             | FetchError::RequestTooLarge { .. }
             | FetchError::HttpRequestError { .. }
