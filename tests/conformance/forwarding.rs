@@ -120,6 +120,33 @@ async fn bodies_go_up_whole_and_only_up_to_the_limit() {
 }
 
 #[tokio::test]
+async fn methods_that_change_something_pass_with_their_bodies_each_time_and_are_never_stored() {
+    let origin = ScriptedOrigin::start().await;
+    let edge = EdgeProcess::start(&origin, |_| {}).await;
+    for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+        let path = format!("/{method}");
+        let fresh = [("cache-control", "max-age=600"), ("content-location", path.as_str())];
+        let done =
+            fresh.into_iter().fold(ok("done"), |done, (name, value)| done.header(name, value));
+        origin.script(&path, done);
+        let url = format!("{}{path}", edge.url());
+        for times in 1..=2 {
+            let body = format!("{method} {times}");
+            let reply = Client::request(method.clone(), &url, &[], body.clone().into()).await;
+            assert_eq!((reply.status.as_u16(), reply.text()), (200, "done"), "{method}");
+            let told = reply.cache_status();
+            assert!(told.starts_with("fra-1; fwd=method"), "{method}: {told}");
+            let seen = origin.requests(&path);
+            let last = &seen[times - 1];
+            assert_eq!(
+                (seen.len(), &last.method, &last.body[..]),
+                (times, &method, body.as_bytes())
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_get_with_a_body_is_passed_on_and_never_stored() {
     let origin = ScriptedOrigin::start().await;
     origin.script("/a", ok("a").header("cache-control", "max-age=60"));

@@ -231,6 +231,8 @@ async fn a_request_that_may_be_sent_twice_is_retried_once() {
         (Method::DELETE, false, None, 200),
         (Method::POST, true, None, 200),
         (Method::POST, false, None, 503), // it may have been carried out
+        (Method::PATCH, true, None, 200),
+        (Method::PATCH, false, None, 503),
         (Method::GET, false, Some("1"), 200),
         (Method::GET, false, Some("2"), 503), // later than pause_max
         (Method::GET, false, Some("Sun, 06 Nov 1994 08:49:37 GMT"), 200),

@@ -202,6 +202,15 @@ async fn an_origin_that_closes_a_kept_connection_under_a_request_is_asked_again_
         let reply = Client::request(method.clone(), &url, fields, body).await;
         assert_eq!(reply.status, want, "{method} {fields:?} {length}");
     }
+    let attempts = ["edge_upstream_asked", "edge_upstream_retries", "edge_upstream_replays"];
+    let mut sum = 0.0;
+    for name in attempts {
+        let count = edge.metric(&format!("{name}_total")).await;
+        assert!(count > 0.0 || name != "edge_upstream_replays", "{name}");
+        sum += count;
+    }
+    let counted = edge.metric("edge_upstream_requests_total").await;
+    assert_eq!(counted, sum, "replays are attempts, as the amplification has it");
 }
 
 #[tokio::test]
