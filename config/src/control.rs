@@ -94,6 +94,9 @@ pub struct Health {
     pub edge_recovery: HumanDuration,
     /// Unheard for this long, it leaves the register and must start empty when it returns.
     pub edge_expiry: HumanDuration,
+    /// For how long an edge may use what it stored for routes that are `fail_closed` without hearing
+    /// from the control plane; `ack=effective` waits for one that is cut off no longer than this.
+    pub lease: HumanDuration,
 }
 
 impl Default for Health {
@@ -102,6 +105,7 @@ impl Default for Health {
             edge_lapse: HumanDuration::secs(1), // four beats of 250 ms: steered away within 2 s
             edge_recovery: HumanDuration::millis(500), // two beats: not the first sign of life
             edge_expiry: HumanDuration::secs(86_400),
+            lease: HumanDuration::secs(3), // an election, and a dozen beats
         }
     }
 }

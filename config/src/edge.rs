@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control_loss::{ControlLoss, default_max_lag};
 use crate::edge::compression::{Coding, Compression, Compressor};
 use crate::edge::resilience::{Adaptive, Breaker, FirstByte, Health, Retry};
 use crate::edge::shield::Shield;
@@ -238,8 +239,7 @@ impl Default for Purge {
 /// `[control]` of an edge: whom it follows.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct Follow {
-    /// Control replicas by name. The edge follows any of them, and goes on to the next one in this
-    /// order when one fails.
+    /// Control replicas by name: it follows any, and goes on to the next one when that fails.
     pub replicas: Vec<NodeName>,
     /// The file with the token of scope `edge` that it registers with.
     pub token_file: PathBuf,
@@ -250,8 +250,7 @@ pub struct Follow {
     /// first after a pause goes at once.
     #[serde(default = "default_ack_pause")]
     pub ack_pause: HumanDuration,
-    /// A replica that has not brought within this what another one has answered to a ping is left:
-    /// it may be cut off from the others.
+    /// A replica that lacks for longer what another one has told by a ping is left.
     #[serde(default = "default_patience")]
     pub patience: HumanDuration,
     /// The folder that keeps the last good version of what the control plane said about sites.
@@ -518,6 +517,12 @@ pub struct Site {
     /// `cdn`, yes in `rfc`.
     #[serde(default)]
     pub store_short_parts: Option<bool>,
+    /// What is done with stored responses while purges of `max_control_lag` may be unknown.
+    #[serde(default)]
+    pub control_loss: ControlLoss,
+    /// See `control_loss`; default 10s.
+    #[serde(default = "default_max_lag")]
+    pub max_control_lag: HumanDuration,
     /// Lets `Surrogate-Key`, `Cache-Tag` and `Surrogate-Control` through to clients.
     #[serde(default)]
     pub expose_surrogate_fields: bool,

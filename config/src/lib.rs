@@ -4,7 +4,8 @@
 //! - [`together`]: rules that span the files of several nodes
 //! - [`role`]: what roles have in common; [`edge`], [`origin`], [`control`] (with the front door):
 //!   one role each, its defaults and its rules
-//! - [`site_rule`]: what a site does otherwise for some requests
+//! - [`site_rule`]: what a site does otherwise for some requests; [`control_loss`]: and without the
+//!   control plane
 //! - [`shared`]: tables that every role has; [`units`], [`network`], [`pattern`], [`media`], [`query`]:
 //!   values
 //! - [`places`]: points of presence and the round-trip times between them
@@ -22,6 +23,7 @@ pub mod together;
 pub mod violation;
 
 pub mod control;
+pub mod control_loss;
 pub mod edge;
 pub mod origin;
 pub mod role;

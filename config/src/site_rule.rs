@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::control_loss::ControlLoss;
 use crate::pattern::PathPattern;
 use crate::query::Query;
 use crate::units::{Host, HumanDuration, NodeName, SiteName};
@@ -50,6 +51,13 @@ pub struct SiteRule {
     /// Past its lifetime, how long a response is served in the place of an error.
     #[serde(default)]
     pub stale_if_error: Option<HumanDuration>,
+    /// What is done with stored responses while the knowledge of purges may be too old, in the
+    /// place of what the site says.
+    #[serde(default)]
+    pub control_loss: Option<ControlLoss>,
+    /// The same of how old it may be.
+    #[serde(default)]
+    pub max_control_lag: Option<HumanDuration>,
     /// What becomes of responses with `Set-Cookie`.
     #[serde(default)]
     pub set_cookie: Option<SetCookie>,

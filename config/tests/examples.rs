@@ -17,6 +17,7 @@ use toml::{Table, Value};
 
 use meridian_config::control::raft::Raft;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
+use meridian_config::control_loss::ControlLoss;
 use meridian_config::edge::compression::{Coding, Compression, Compressor};
 use meridian_config::edge::resilience::{self, Adaptive, Breaker, FirstByte, Retry};
 use meridian_config::edge::shield::Shield;
@@ -327,6 +328,8 @@ fn full_site() -> Site {
         slice_size: ByteSize::mib(2),
         range_skip: ByteSize::mib(2),
         store_short_parts: Some(true),
+        control_loss: ControlLoss::Revalidate,
+        max_control_lag: HumanDuration::millis(260),
         expose_surrogate_fields: true,
         compression: Compression { codings: Some(vec![Coding::Zstd]), ..Compression::default() },
         query: full_query(),
@@ -368,6 +371,8 @@ fn full_rule() -> SiteRule {
         browser_lifetime: Some(HumanDuration::secs(1)),
         stale_while_revalidate: Some(HumanDuration::secs(1)),
         stale_if_error: Some(HumanDuration::secs(1)),
+        control_loss: Some(ControlLoss::FailClosed),
+        max_control_lag: Some(HumanDuration::millis(270)),
         set_cookie: Some(SetCookie::Strip),
         request_set: one("a: b"),
         request_remove: one("a"),

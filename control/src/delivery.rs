@@ -38,6 +38,8 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 struct Track {
     ordered: Instant,
+    /// When it was known to be in the log.
+    known: Instant,
     took: BTreeMap<NodeName, Duration>,
 }
 
@@ -51,7 +53,7 @@ impl Progress {
         let took = now.saturating_duration_since(ordered);
         let there = self.applied.iter().filter(|(_, applied)| **applied >= seq);
         let took = there.map(|(edge, _)| (edge.clone(), took)).collect();
-        self.tracked.insert(seq, Track { ordered, took });
+        self.tracked.insert(seq, Track { ordered, known: now, took });
         while self.tracked.len() > self.most {
             self.tracked.pop_first();
         }
@@ -74,6 +76,11 @@ impl Progress {
     /// Forgets what `edge` said: it starts anew, or is gone.
     pub(crate) fn forget(&mut self, edge: &str) {
         self.applied.remove(edge);
+    }
+
+    /// When the purge of the entry `seq` was known to be in the log, as long as it is remembered.
+    pub(crate) fn known_at(&self, seq: u64) -> Option<Instant> {
+        self.tracked.get(&seq).map(|track| track.known)
     }
 
     fn has(&self, edge: &NodeName, seq: u64) -> bool {

@@ -25,11 +25,14 @@ use tokio_util::task::TaskTracker;
 use crate::answer::Body;
 use crate::control_store::{ControlStore, Denied, Recent, Snapshot, Standing, is_site};
 use crate::delivery::{Level, Member, Progress};
+use crate::leases::Leases;
 use crate::machine::frame_of;
 use crate::metrics::ControlMetrics;
 use crate::register::millis;
 use crate::server::Busy;
 use crate::world;
+
+mod leasing;
 
 /// Entries that are read from disk at once.
 const PAGE: usize = 1_000;
@@ -46,6 +49,7 @@ pub(crate) struct Hub {
     metrics: Arc<ControlMetrics>,
     streams: Mutex<BTreeMap<NodeName, oneshot::Sender<ByeReason>>>,
     progress: Mutex<Progress>,
+    leases: Mutex<Leases>,
     /// Changes whenever an edge got further.
     moved: watch::Sender<u64>,
     tasks: TaskTracker,
@@ -57,6 +61,7 @@ impl Hub {
         store: Arc<dyn ControlStore>,
         server: NodeName,
         limits: Limits,
+        lease: Duration,
         metrics: Arc<ControlMetrics>,
     ) -> Arc<Self> {
         let tracked = usize::try_from(limits.tracked.get()).unwrap_or(usize::MAX);
@@ -67,6 +72,7 @@ impl Hub {
             metrics,
             streams: Mutex::default(),
             progress: Mutex::new(Progress::new(tracked)),
+            leases: Mutex::new(Leases::new(lease)),
             moved: watch::Sender::new(0),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
@@ -97,6 +103,7 @@ impl Hub {
     /// Forgets an edge that starts anew, or is gone; ends its stream.
     pub(crate) fn forget(&self, edge: &str, reason: ByeReason) {
         self.progress().forget(edge);
+        self.leases().forget(edge);
         let stream = self.streams().remove(edge);
         if stream.is_some_and(|stream| stream.send(reason).is_err()) {
             tracing::debug!(edge, "its stream has ended already");
@@ -135,9 +142,14 @@ impl Hub {
     ) {
         let mut moved = self.moved.subscribe();
         let wait = async {
-            while !self.progress().reached(level, seq, &members()) {
-                if moved.changed().await.is_err() {
+            loop {
+                let members = members();
+                if self.has_reached(level, seq, &members) {
                     return;
+                }
+                tokio::select! {
+                    moved = moved.changed() => if moved.is_err() { return },
+                    () = self.next_lapse(level, seq, &members) => {}
                 }
             }
         };

@@ -9,7 +9,8 @@
 //!   is told to do. `machine`: what that does to its rows on `disk`, the same in every engine; its
 //!   pure parts: `purges` (what left the log), `registers`, `lives` (whose cursors are of this
 //!   history). The engines: `single` for a replica that is alone; `raft` for replicas that agree
-//! - `feed`: the streams to the edges. `delivery`: who has applied what, pure
+//! - `feed`: the streams to the edges. `delivery`: who has applied what, pure. `leases`: who has
+//!   stopped by now to use what it did not hear of, pure
 //! - `health`: from beats to states, pure. `steer`: from a place to an edge, pure. `asker`: from
 //!   what a client says to a place, pure
 //! - `server`: accepting, limits, drain. `answer`: problems and JSON. `dial`: asking another node
@@ -35,6 +36,7 @@ mod dial;
 mod disk;
 mod feed;
 mod health;
+mod leases;
 mod ledger;
 mod lives;
 mod machine;

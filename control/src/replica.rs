@@ -103,7 +103,8 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
         }
     };
     let (name, limits) = (config.name.clone(), config.stream.clone());
-    let hub = Hub::new(Arc::clone(&store), name, limits, Arc::clone(&metrics));
+    let lease = config.health.lease.get();
+    let hub = Hub::new(Arc::clone(&store), name, limits, lease, Arc::clone(&metrics));
     ledger.govern(&hub);
     let context = Arc::new(Context {
         config,

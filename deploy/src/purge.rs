@@ -109,12 +109,13 @@ impl Goal {
     /// Who is waited for still; nobody: the goal is reached.
     fn missing(&self, edges: &Delivery) -> Vec<String> {
         let late = || edges.pending.iter().map(ToString::to_string);
+        // An edge whose lease has run out serves nothing of it, but has not applied it either.
+        let unapplied = || late().chain(edges.lapsed.iter().map(ToString::to_string));
         match self.wait {
             Wait::None => Vec::new(),
             Wait::Quorum if edges.acked * 2 > edges.total => Vec::new(),
-            // An edge whose lease has run out serves nothing of it, but has not applied it either.
-            Wait::Quorum => late().chain(edges.lapsed.iter().map(ToString::to_string)).collect(),
-            Wait::Region(_) => late().filter(|name| self.region.contains(name)).collect(),
+            Wait::Quorum => unapplied().collect(),
+            Wait::Region(_) => unapplied().filter(|name| self.region.contains(name)).collect(),
             Wait::Effective => late().collect(),
         }
     }

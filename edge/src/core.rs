@@ -18,7 +18,8 @@ use crate::clock::SharedClock;
 use crate::collapse::Collapse;
 use crate::compress::Compressor;
 use crate::connection::Load;
-use crate::counters::EdgeCounters;
+use crate::control_lag::ControlLag;
+use crate::counters::{EdgeCounters, Lagging};
 use crate::cursors::Cursors;
 use crate::epochs::Epochs;
 use crate::flow::InFlight;
@@ -72,6 +73,8 @@ pub(crate) struct Edge {
     pub(crate) accept: Accept,
     pub(crate) counters: EdgeCounters,
     pub(crate) staleness: Mutex<Staleness>,
+    /// What comes of that, where the hit path looks.
+    pub(crate) lag: Arc<ControlLag>,
     /// When it began, on the monotonic clock.
     pub(crate) began: Instant,
     /// Whether there is a control plane to follow.
@@ -101,8 +104,7 @@ impl Edge {
 
     /// Every purge that was acknowledged longer ago than this is applied; `None`: nothing is known.
     pub(crate) fn control_staleness(&self) -> Option<Duration> {
-        let now = self.clock.now().mono;
-        self.staleness().fresh_at().map(|fresh| now.saturating_duration_since(fresh))
+        self.lag.bound(self.clock.now().mono)
     }
 
     /// Whether `authority` is one that the configuration knows, this edge's own or a host of
@@ -131,6 +133,13 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn now(&self) -> Now {
         self.edge.clock.now()
+    }
+
+    /// Counts what was done for a request of `site` while purges may have been missed.
+    pub(crate) fn lagging(&self, site: &Site, done: Lagging) {
+        if let Some(counters) = site.counters.get(self.index) {
+            counters.count_lagging(done);
+        }
     }
 
     /// Counts how a request of `site` ended; the answer carries it to the access log, if there is

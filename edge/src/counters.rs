@@ -8,15 +8,57 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use crate::connection::Overdue;
 use crate::outcome::Outcome;
 
+/// What was done for a request while purges may have been missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lagging {
+    /// Answered from the store.
+    Served,
+    /// What is stored was validated first.
+    Revalidated,
+    /// Sent to the origin past the store.
+    Bypassed,
+    /// Refused, as the origin gave no answer either.
+    Refused,
+}
+
+impl Lagging {
+    /// All, in the order of their counters.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Served, Self::Revalidated, Self::Bypassed, Self::Refused];
+
+    /// The word in metrics.
+    pub(crate) const fn token(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Revalidated => "revalidated",
+            Self::Bypassed => "bypassed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// What one core counts for one site. Alone on its cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct SiteCounters {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     pub(crate) server_errors: AtomicU64,
+    /// In the order of [`Lagging::ALL`].
+    lagging: [AtomicU64; Lagging::ALL.len()],
 }
 
 impl SiteCounters {
+    pub(crate) fn count_lagging(&self, done: Lagging) {
+        if let Some(count) = self.lagging(done) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The counter of what was `done`.
+    pub(crate) fn lagging(&self, done: Lagging) -> Option<&AtomicU64> {
+        Lagging::ALL.iter().zip(&self.lagging).find(|(one, _)| **one == done).map(|(_, n)| n)
+    }
+
     pub(crate) fn count(&self, outcome: Outcome, is_server_error: bool) {
         if let Some(counter) = self.outcomes.get(outcome.index()) {
             counter.fetch_add(1, Ordering::Relaxed);

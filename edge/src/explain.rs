@@ -172,6 +172,24 @@ struct Purging {
     epoch: u64,
     /// Every purge acknowledged longer ago than this is applied. `null`: nothing is known.
     staleness_seconds: Option<f64>,
+    /// What the route does about that; `null`: the edge follows no control plane.
+    control: Option<Control>,
+}
+
+/// What a route does while purges may have been missed.
+#[derive(Debug, Serialize)]
+struct Control {
+    /// `serve_stale`, `revalidate` or `fail_closed`.
+    loss: &'static str,
+    /// It does so once the knowledge may be older than this.
+    max_lag_seconds: f64,
+    /// What is left of the lease, which closes a `fail_closed` route in any case; `null`: there is
+    /// none.
+    lease_seconds: Option<f64>,
+    /// Whether that is so now.
+    lagging: bool,
+    /// The site was opened just now, and is closed until the control plane has heard of it.
+    held: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -248,6 +266,16 @@ pub(crate) fn explain(edge: &Edge, question: &mut Question) -> Option<Explanatio
         purges: Purging {
             epoch: edge.epochs.current(),
             staleness_seconds: edge.control_staleness().map(|known| known.as_secs_f64()),
+            control: site.control.as_ref().map(|control| {
+                let plan = control.plan(&site.rules, matched);
+                Control {
+                    loss: plan.loss.token(),
+                    max_lag_seconds: plan.limit.time().as_secs_f64(),
+                    lease_seconds: edge.lag.lease_left(now.mono).map(|left| left.as_secs_f64()),
+                    lagging: site.lost(matched, now.mono).is_some(),
+                    held: control.held,
+                }
+            }),
         },
         not_stored: edge.not_stored.last(&CacheKey::from(key.as_str())).map(|(why, at)| Unstored {
             reason: why.0,

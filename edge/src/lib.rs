@@ -24,7 +24,8 @@
 //!
 //! Purges: [`epochs`] what they leave of what is stored, with [`scope`], [`lengths`] and [`sync`]
 //! below it · [`purge`] what they say in this edge's terms · [`tags`] of a response · [`stream`]
-//! brings them, over a [`line`](mod@line) · [`staleness`] how old that knowledge is · [`sweep`]
+//! brings them, over a [`line`](mod@line) · [`staleness`] how old that knowledge is,
+//! [`control_lag`] as the hit path asks it, [`control_doubt`] what comes of it · [`sweep`]
 //! lets them go.
 //!
 //! Other edges of this CDN: [`nodes`] who is one, [`shields`] which is asked, [`cursors`] what they can
@@ -56,6 +57,8 @@ mod coder;
 mod collapse;
 mod compress;
 mod connection;
+mod control_doubt;
+mod control_lag;
 mod core;
 mod counters;
 mod course;
@@ -108,6 +111,8 @@ mod sites;
 mod slice_fetch;
 mod slices;
 mod staleness;
+#[cfg(test)]
+mod staleness_laws;
 mod store;
 mod stored_body;
 mod stream;

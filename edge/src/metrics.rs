@@ -24,6 +24,8 @@ use crate::upstream::breaker::{Phase, Reason};
 use crate::upstream::guard::Guard;
 use crate::usage;
 
+mod control_plane;
+
 /// A registry that reads `edge` whenever it is encoded.
 pub(crate) fn registry(edge: Arc<Edge>) -> Registry {
     let mut registry = Registry::default();
@@ -537,47 +539,5 @@ impl Reader {
             counter(encoder, name, help, value)?;
         }
         Ok(())
-    }
-
-    /// How old the knowledge of purges is; infinitely, while nothing is known. An edge that stands
-    /// alone has nobody to know anything from.
-    fn staleness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        if !self.0.follows {
-            return Ok(());
-        }
-        let metric = encoder.encode_descriptor(
-            "edge_control_staleness",
-            "Every purge that was acknowledged longer ago than this is applied here. A rise: the \
-             control plane is out of reach, and purges do not arrive",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?;
-        let known = self.0.control_staleness();
-        ConstGauge::new(known.map_or(f64::INFINITY, |known| known.as_secs_f64())).encode(metric)
-    }
-
-    fn control(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        self.staleness(encoder)?;
-        gauge(
-            encoder,
-            "edge_control_reachable",
-            "1 while a control replica answers this edge, else 0: it then serves with what it knows",
-            None,
-            load(&self.0.counters.control_reachable),
-        )?;
-        counter(
-            encoder,
-            "edge_registrations",
-            "Registrations with the control plane. More than one: it forgot this edge, or another \
-             one has its name",
-            load(&self.0.counters.registrations),
-        )?;
-        counter(
-            encoder,
-            "edge_control_rotations",
-            "Times that a control replica was left for another one: it failed, was silent, behind, \
-             or asked for it. A rise: look at the replicas and the network between",
-            load(&self.0.counters.rotations),
-        )
     }
 }

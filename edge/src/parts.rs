@@ -25,6 +25,7 @@ use crate::asked::Asked;
 use crate::behalf::Behalf;
 use crate::body::UpstreamBody;
 use crate::collapse::{Landing, Lead, Partial, Role};
+use crate::control_doubt::NO_DOUBT;
 use crate::core::Core;
 use crate::course::Course;
 use crate::epochs::{Mark, Standing};
@@ -88,7 +89,8 @@ pub(crate) async fn serve(
                 (seat, true)
             }
         };
-        let waiter = Waiter { core, site, key, asked, forward: &forward, demand, leads };
+        let waiter =
+            Waiter { core, site, key, asked, forward: &forward, demand, leads, doubt: &NO_DOUBT };
         let landing = match waiter.landed(&seat).await {
             Ok(landing) => landing,
             Err(response) => return Course::Done(response),

@@ -202,6 +202,7 @@ mod tests {
                 ranges: RangeRules::of(&config, u64::MAX),
                 compression: None,
                 rules: SiteRules::new(&config.rule, &config.origins, str::to_owned),
+                control: None,
                 shows_cache_status: true,
                 shows_key: false,
                 shielded: false,

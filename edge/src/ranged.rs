@@ -9,6 +9,7 @@ use meridian_edge_rules::decide::{Forward, Fwd};
 use meridian_edge_rules::ranges::{Spec, asked as asked_for};
 
 use crate::asked::Asked;
+use crate::control_doubt::doubts;
 use crate::core::Core;
 use crate::course::Course;
 use crate::key::CacheKey;
@@ -26,13 +27,21 @@ pub(crate) async fn serve(
     asked: &Arc<Asked>,
     forward: &Forward<Stored>,
 ) -> Course {
+    let specs = asked_for(&asked.headers, MAX_RANGES);
+    if doubts(site, asked.matched, core.now().mono) {
+        // Only the whole is validated as one; parts go past the store.
+        let is_whole = match &forward.validate {
+            Some(stored) => stored.body().is_whole(),
+            None => specs.is_empty() && site.ranges.fill != RangeFill::Slices,
+        };
+        return if is_whole { Course::Whole } else { Course::Pass };
+    }
     if forward.why != Fwd::Partial && core.edge.collapse.is_apart(key, core.now().mono) {
         return Course::Whole; // with parts of it stored, it was its size that kept it apart
     }
     if site.ranges.fill == RangeFill::Slices {
         return slices::serve(core, site, key, asked, forward).await;
     }
-    let specs = asked_for(&asked.headers, MAX_RANGES);
     let is_conditional = asked.headers.contains_key(header::IF_RANGE);
     let is_pass = site.ranges.fill == RangeFill::Pass;
     match specs[..] {

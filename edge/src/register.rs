@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use meridian_control_wire::operation::Pong;
 use meridian_control_wire::secret::Secret;
-use meridian_control_wire::{Ping, Registered, Registration};
+use meridian_control_wire::{FailClosed, Ping, Registered, Registration};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,8 @@ struct Beats {
     ring: Ring,
     /// Of the last beat: it grows as long as the process lives.
     sequence: u64,
+    /// Who granted a lease last, or answered without granting one.
+    lease_by: Option<u64>,
     /// Some replica has answered since the start.
     heard: bool,
     /// The log says that none does.
@@ -110,7 +112,7 @@ impl Registrar {
     /// Goes from replica to replica for ever. Safe to drop at any point.
     async fn keep_beating(&self) -> Infallible {
         let ring = Ring::new(self.replicas.len(), PAUSES, &mut rand::rng());
-        let mut beats = Beats { ring, sequence: 0, heard: false, lost: false };
+        let mut beats = Beats { ring, sequence: 0, lease_by: None, heard: false, lost: false };
         loop {
             let Some(replica) = self.replicas.get(beats.ring.at()) else {
                 return std::future::pending().await; // no configuration without a replica is let in
@@ -195,15 +197,19 @@ impl Registrar {
         let beat = self.beat.min(identity.beat);
         loop {
             beats.sequence += 1;
-            let ping = serde_json::to_vec(&self.ping(beats.sequence))
+            let declared = self.stream.to_declare();
+            let ping = self.ping(beats, declared.fail_closed);
+            let ping = serde_json::to_vec(&ping)
                 .map_err(|error| CallError::Unreadable(error.to_string()))?;
+            // Before it leaves: what its answer knows may be as old as this.
             let asked = self.edge.clock.now().mono;
             let (status, body) = line.call(&path, &identity.secret, ping.into()).await?;
             match status {
                 StatusCode::OK => {
                     let pong: Pong = serde_json::from_slice(&body)
                         .map_err(|error| CallError::Unreadable(error.to_string()))?;
-                    self.stream.answered(pong, asked);
+                    beats.lease_by = pong.lease.map(|lease| lease.by);
+                    self.stream.answered(pong, asked, declared);
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => {
                     self.identity.send_replace(None);
@@ -217,7 +223,9 @@ impl Registrar {
                     return Err(CallError::Refused { status, body: lossy(&body) });
                 }
                 status if status.is_success() => {} // of a replica that has no log of purges
-                status => return Err(CallError::Refused { status, body: lossy(&body) }),
+                status => {
+                    return Err(CallError::Refused { status, body: lossy(&body) });
+                }
             }
             self.heard(replica, beats);
             // Doubt that comes while nobody waits is kept for the next time.
@@ -225,7 +233,7 @@ impl Registrar {
         }
     }
 
-    fn ping(&self, sequence: u64) -> Ping {
+    fn ping(&self, beats: &Beats, fail_closed: FailClosed) -> Ping {
         let counts = self.edge.store.counts();
         let sites = self.edge.sites.load();
         let per_core = sites.all().iter().flat_map(|site| site.counters.iter());
@@ -234,9 +242,10 @@ impl Registrar {
             requests_total: per_core.map(|core| core.requests()).sum(),
             store_bytes: counts.bytes,
             store_entries: counts.urls,
-            sequence,
+            sequence: beats.sequence,
             cursor: self.stream.cursor(),
-            ..Ping::default()
+            fail_closed,
+            lease_by: beats.lease_by,
         }
     }
 }

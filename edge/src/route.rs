@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use meridian_config::control_loss::ControlLoss;
 use meridian_config::edge::{Profile, RangeFill, Site as SiteConfig};
 use meridian_config::query::Query;
 use meridian_edge_rules::authority::is_authority;
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::policy::{Negative, Policy};
 
-use crate::coder::Plan;
+use crate::coder::Plan as Coding;
+use crate::control_lag::{ControlLag, Limit, Plan};
 use crate::counters::SiteCounters;
 use crate::languages::SiteLanguages;
 use crate::resilience::Resilience;
@@ -34,9 +37,11 @@ pub(crate) struct Site {
     pub(crate) interim: bool,
     pub(crate) ranges: RangeRules,
     /// What is coded of its stored responses.
-    pub(crate) compression: Option<Plan>,
+    pub(crate) compression: Option<Coding>,
     /// What it does otherwise for some requests.
     pub(crate) rules: SiteRules,
+    /// What it does while purges may have been missed; `None`: there is nobody to tell any.
+    pub(crate) control: Option<SiteControl>,
     /// Whether clients are told by `Cache-Status`, and the key, too.
     pub(crate) shows_cache_status: bool,
     pub(crate) shows_key: bool,
@@ -47,6 +52,28 @@ pub(crate) struct Site {
     pub(crate) resilience: Resilience,
     /// One per core.
     pub(crate) counters: Arc<[SiteCounters]>,
+}
+
+/// What a site does while purges may have been missed.
+pub(crate) struct SiteControl {
+    pub(crate) lag: Arc<ControlLag>,
+    pub(crate) plan: Plan,
+    /// Its routes are all `fail_closed`, whatever they say: the control plane counts on it still.
+    pub(crate) held: bool,
+}
+
+impl SiteControl {
+    /// What a site's configuration asks for.
+    pub(crate) fn of(site: &SiteConfig, lag: &Arc<ControlLag>, held: bool) -> Self {
+        let limit = Limit::of(site.max_control_lag.get());
+        Self { lag: Arc::clone(lag), plan: Plan { loss: site.control_loss, limit }, held }
+    }
+
+    /// What is done for requests that these rules match, and when.
+    pub(crate) fn plan(&self, rules: &SiteRules, matched: Matched) -> Plan {
+        let plan = rules.control(matched, self.plan);
+        if self.held { Plan { loss: ControlLoss::FailClosed, ..plan } } else { plan }
+    }
 }
 
 /// What a client's `Range` makes the edge do where that is not stored.
@@ -83,6 +110,25 @@ impl Site {
     pub(crate) fn origins_for(&self, matched: Matched) -> &[Arc<Upstream>] {
         let only = self.rules.origin(matched).and_then(|at| self.origins.get(at..=at));
         only.unwrap_or(&self.origins)
+    }
+
+    /// What it does with stored responses for requests that these rules match, if it knows too
+    /// little of purges now.
+    pub(crate) fn lost(&self, matched: Matched, now: Instant) -> Option<ControlLoss> {
+        let control = self.control.as_ref()?;
+        let plan = control.plan(&self.rules, matched);
+        (!control.lag.is_within(plan, now)).then_some(plan.loss)
+    }
+
+    /// For how long that may have been unknown.
+    pub(crate) fn max_control_lag(&self, matched: Matched) -> Duration {
+        let control = self.control.as_ref();
+        control.map_or(Duration::MAX, |control| control.plan(&self.rules, matched).limit.shown())
+    }
+
+    /// How little that is, in the words of `Cache-Status`.
+    pub(crate) fn lag_in_words(&self, now: Instant) -> Option<String> {
+        self.control.as_ref().map(|control| control.lag.words(now))
     }
 
     /// What `Cache-Status` begins with, at the edge of this name, for what has this key.
@@ -267,8 +313,6 @@ pub(crate) fn without_port(host: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use meridian_config::units::{HumanDuration, Ratio};
     use meridian_edge_rules::language::Reading;

@@ -27,6 +27,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::collapse::Collapse;
 use crate::compress::{Compressor, step_back};
 use crate::connection::Load;
+use crate::control_lag::ControlLag;
 use crate::core::{Core, Edge};
 use crate::counters::EdgeCounters;
 use crate::cursors::Cursors;
@@ -107,9 +108,10 @@ pub fn bind(config: &EdgeConfig) -> Result<Bound, RunError> {
         socket.address().map_err(|source| RunError::Listen { address, source })
     };
     let at = of(&first, config.listen)?;
-    let book = SiteBook::open(config, cores);
+    let lag = Arc::new(ControlLag::new(clock.now().mono));
+    let book = SiteBook::open(config, cores, &lag);
     let tokens = Arc::new(Tokens::read(&config.token)?);
-    let edge = build(config, &book, at, cores, clock)?;
+    let edge = build(config, &book, at, cores, (clock, lag))?;
     let mut fronts = vec![first];
     for _ in 1..cores {
         fronts.push(listen(at)?);
@@ -147,7 +149,7 @@ fn build(
     book: &SiteBook,
     listen: SocketAddr,
     cores: usize,
-    clock: SharedClock,
+    (clock, lag): (SharedClock, Arc<ControlLag>),
 ) -> Result<Arc<Edge>, RunError> {
     let shield = config.shield.as_ref();
     let shields = shield.map(|shield| shield.nodes.as_slice()).unwrap_or_default();
@@ -196,7 +198,8 @@ fn build(
         cache: config.cache.clone(),
         accept: config.accept.clone(),
         counters: EdgeCounters::default(),
-        staleness: Mutex::new(Staleness::default()),
+        staleness: Mutex::new(Staleness::new(Arc::clone(&lag))),
+        lag,
         began,
         follows: config.control.is_some(),
         access_log: config.log.access,

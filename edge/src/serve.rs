@@ -29,6 +29,7 @@ use crate::behalf::{Behalf, is_covered};
 use crate::body::Body;
 use crate::collapse::{Landing, Role, Seat};
 use crate::connection::{Connection, Overdue};
+use crate::control_doubt::{Closed, Doubt};
 use crate::core::Core;
 use crate::course::Course;
 use crate::effects::{self, Before};
@@ -42,7 +43,7 @@ use crate::refuse;
 use crate::request_body::RequestBody;
 use crate::request_head::Purpose;
 use crate::respond;
-use crate::reuse::{hit, missing, stored_meanwhile};
+use crate::reuse::{hit, missing, stored_meanwhile, unsatisfiable};
 use crate::route::{self, Site};
 use crate::settle;
 use crate::site_rules::Matched;
@@ -253,9 +254,11 @@ fn serve_from(
     peer: Peer<'_>,
 ) -> Answer {
     let view = RequestView { method: request.method(), headers: request.headers() };
-    match settle::decision(site, peer.matched, &view, found, core.now()) {
+    let now = core.now();
+    match settle::decision(site, peer.matched, &view, found, now) {
         Decision::Serve { stored, age, ttl, revalidate } if respond::suffices(&view, &stored) => {
-            let mut response = hit(core, site, key, &view, &stored, age, ttl);
+            let place = (peer.matched, now.mono);
+            let mut response = hit(core, site, key, &view, &stored, (age, ttl), place);
             tell::of_stored(core, peer.child.map(|child| &**child), key, &stored, &mut response);
             if revalidate.is_some() {
                 in_background(core, site, CacheKey::from(key), request, peer);
@@ -272,7 +275,7 @@ fn serve_from(
             covered(core, site, CacheKey::from(key), request, forward, peer)
         }
         Decision::Forward(forward) => alone(core, site, request, forward.why, peer),
-        Decision::Unsatisfiable => unsatisfiable(core, site, &view),
+        Decision::Unsatisfiable => Answer::Ready(Some(unsatisfiable(core, site, &view))),
     }
 }
 
@@ -295,7 +298,7 @@ fn incomplete(
     if RequestDirectives::of(view.headers).only_if_cached
         && !slices::are_here(core, &key, &view, stored)
     {
-        return unsatisfiable(core, site, &view);
+        return Answer::Ready(Some(unsatisfiable(core, site, &view)));
     }
     if *view.method == Method::GET {
         together(core, site, key, request, missing(revalidate), peer)
@@ -312,19 +315,6 @@ fn misdirected(core: &Core, method: &Method) -> Answer {
     let (edge, told) = (&core.edge.name, ("misdirected", detail));
     let response = respond::own_error(edge, "destination_not_found", method, status, told);
     Answer::Ready(Some(response))
-}
-
-/// `only-if-cached`, and it is not (RFC 9111 §5.2.1.7).
-fn unsatisfiable(core: &Core, site: &Site, request: &RequestView<'_>) -> Answer {
-    let detail = "only-if-cached was asked for, and nothing usable is stored";
-    let status = StatusCode::GATEWAY_TIMEOUT;
-    let (edge, told) = (&core.edge.name, ("only_if_cached", detail));
-    let error = "proxy_internal_response"; // without asking anybody
-    let mut response = respond::own_error(edge, error, request.method, status, told);
-    let told = site.cache_status(&core.edge.name, None);
-    let told = CacheStatus { detail: Some("only-if-cached"), ..told };
-    respond::add_cache_status(response.headers_mut(), &told);
-    Answer::Ready(Some(core.counted(site, Outcome::Refused, response)))
 }
 
 /// Whether the request is not to go on: it has come back to where it was (RFC 8586), or expects
@@ -390,7 +380,8 @@ fn covered(
         let demand = core.edge.epochs.demand(&key.place());
         let (core, site) = (&core, &site);
         let (key, asked, forward) = (&key, &asked, &forward);
-        pass_on(&Waiter { core, site, key, asked, forward, demand, leads: true }).await
+        let (leads, doubt) = (true, &Doubt::of(core, site, asked, forward));
+        pass_on(&Waiter { core, site, key, asked, forward, demand, leads, doubt }).await
     }))
 }
 
@@ -453,7 +444,10 @@ async fn pass(
     let told = site.cache_status(&core.edge.name, None);
     let by_rule = why == Fwd::Bypass && site.rules.bypasses(asked.matched);
     let is_behind = asked.asker.as_ref().is_some_and(|child| child.passes);
-    let detail = if by_rule { Some("rule") } else { is_behind.then_some("purges-behind") };
+    let closed = Closed::of(core, site, asked, why);
+    let doubt = cover.and_then(|waiter| waiter.doubt.detail());
+    let behind = is_behind.then_some("purges-behind");
+    let detail = by_rule.then_some("rule").or(behind).or(closed.detail()).or(doubt);
     let mut status = CacheStatus { fwd: Some(why), detail, ..told };
     let before = Before::of(core, site, asked);
     let behalf = Behalf::of_client(asked, cover.is_some());
@@ -487,7 +481,9 @@ async fn pass(
         Err(FetchError::RequestTooLarge { limit }) => {
             too_large(&core.edge.name, &asked.method, limit)
         }
-        Err(error) => respond::upstream_error(&core.edge.name, &asked.method, &error, &status),
+        Err(error) => closed.refused(core, site, asked, &error, &status).unwrap_or_else(|| {
+            respond::upstream_error(&core.edge.name, &asked.method, &error, &status)
+        }),
     };
     core.counted(site, Outcome::Forwarded(why), response)
 }
@@ -535,12 +531,13 @@ async fn join(
     mut forward: Forward<Stored>,
 ) -> Response<Body> {
     let demand = core.edge.epochs.demand(&key.place());
+    let doubt = Doubt::of(core, site, asked, &forward);
     match ranged::serve(core, site, key, asked, &forward).await {
         Course::Done(response) => return response,
         Course::Pass => {
-            let forward = &forward;
-            let waiter = Waiter { core, site, key, asked, forward, demand, leads: true };
-            return pass_on(&waiter).await;
+            let (forward, leads, doubt) = (&forward, true, &doubt);
+            return pass_on(&Waiter { core, site, key, asked, forward, demand, leads, doubt })
+                .await;
         }
         Course::Whole => {}
     }
@@ -551,6 +548,10 @@ async fn join(
         {
             // For one client alone its own part or condition may go up.
             Role::Apart(_) if is_particular(asked) => break,
+            Role::Follower(seat) if !doubt.allows(seat.began(), now) => {
+                tried.push(seat.number());
+                continue;
+            }
             Role::Follower(seat) => (seat, false),
             Role::Leader(lead) | Role::Apart(lead) => {
                 // Somebody may have stored it between the lookup and now.
@@ -569,7 +570,8 @@ async fn join(
                 (seat, true)
             }
         };
-        let waiter = Waiter { core, site, key, asked, forward: &forward, demand, leads };
+        let waiter =
+            Waiter { core, site, key, asked, forward: &forward, demand, leads, doubt: &doubt };
         let landing = match waiter.landed(&seat).await {
             Ok(landing) => landing,
             Err(stale) => return stale,
@@ -584,8 +586,8 @@ async fn join(
         }
         tried.push(seat.number());
     }
-    let forward = &forward;
-    pass_on(&Waiter { core, site, key, asked, forward, demand, leads: true }).await
+    let (forward, leads, doubt) = (&forward, true, &doubt);
+    pass_on(&Waiter { core, site, key, asked, forward, demand, leads, doubt }).await
 }
 
 /// Whether a client asks for a part, or conditionally.

@@ -2,8 +2,9 @@
 //! HTTP and the rules demand. The road and `explain` ask the same functions.
 
 use http::{HeaderMap, Method, Uri};
+use meridian_config::control_loss::ControlLoss;
 use meridian_config::query::Query;
-use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide};
+use meridian_edge_rules::decide::{Decision, Forward, Fwd, Lookup, decide, decide_doubting};
 use meridian_edge_rules::exchange::{Exchange, RequestView, ResponseView};
 use meridian_edge_rules::storable::NotStorable;
 use meridian_edge_rules::stored::StoredHead;
@@ -77,7 +78,7 @@ pub(crate) fn write_key_at(
     });
 }
 
-/// What to do with a request, given what the store holds.
+/// What to do with a request, given what the store holds and whether purges may have been missed.
 pub(crate) fn decision(
     site: &Site,
     matched: Matched,
@@ -85,8 +86,14 @@ pub(crate) fn decision(
     found: Lookup<Stored>,
     now: Now,
 ) -> Decision<Stored> {
-    if !site.rules.bypasses(matched) {
-        return decide(request, found, &site.policy, now);
+    let lost = site.lost(matched, now.mono);
+    if lost != Some(ControlLoss::FailClosed) && !site.rules.bypasses(matched) {
+        return match lost {
+            Some(ControlLoss::Revalidate) => decide_doubting(request, found, &site.policy, now),
+            Some(ControlLoss::ServeStale | ControlLoss::FailClosed) | None => {
+                decide(request, found, &site.policy, now)
+            }
+        };
     }
     match decide(request, Lookup::UriMiss, &site.policy, now) {
         Decision::Forward(Forward { why: Fwd::UriMiss, validate, stale, .. }) => {

@@ -21,12 +21,15 @@ use std::time::Duration;
 
 use http::header::{COOKIE, HeaderName, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use meridian_config::control_loss::ControlLoss;
 use meridian_config::query::Query;
 use meridian_config::site_rule::{SetCookie, SiteRule, field_line};
 use meridian_config::units::NodeName;
 use meridian_edge_rules::amend::Amendment;
 use meridian_edge_rules::policy::{Policy, Ruled};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use crate::control_lag::{Limit, Plan};
 
 pub(crate) use self::when::Seen;
 use self::when::When;
@@ -50,6 +53,8 @@ pub(crate) struct SiteRules {
     rules: Box<[Rule]>,
     /// A number that changes with any of them.
     set: u64,
+    /// Whether one says what is done without the control plane.
+    has_control: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +71,8 @@ struct Rule {
     in_key: bool,
     ruled: Ruled,
     browser_lifetime: Option<Duration>,
+    control_loss: Option<ControlLoss>,
+    max_control_lag: Option<Limit>,
     set_cookie: Option<SetCookie>,
     request: Changes,
     response: Changes,
@@ -133,7 +140,9 @@ impl SiteRules {
         let rule = |config: &SiteRule| Rule::new(config, origins, &spelled);
         let mut hasher = DefaultHasher::new();
         format!("{config:?}").hash(&mut hasher);
-        Self { rules: config.iter().map(rule).collect(), set: hasher.finish() }
+        let has_control =
+            config.iter().any(|rule| rule.control_loss.is_some() || rule.max_control_lag.is_some());
+        Self { rules: config.iter().map(rule).collect(), set: hasher.finish(), has_control }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -171,6 +180,16 @@ impl SiteRules {
     /// The query string within the key, if a rule says.
     pub(crate) fn query(&self, matched: Matched) -> Option<&Query> {
         self.of_request(matched).rev().find_map(|rule| rule.query.as_ref())
+    }
+
+    /// What is done without the control plane, where the site's is `plan`.
+    pub(crate) fn control(&self, matched: Matched, plan: Plan) -> Plan {
+        if !self.has_control || matched == Matched::NONE {
+            return plan;
+        }
+        let loss = self.of_request(matched).rev().find_map(|rule| rule.control_loss);
+        let limit = self.of_request(matched).rev().find_map(|rule| rule.max_control_lag);
+        Plan { loss: loss.unwrap_or(plan.loss), limit: limit.unwrap_or(plan.limit) }
     }
 
     /// The place among the site's origins of the only one that is asked, if a rule says.
@@ -283,6 +302,8 @@ impl Rule {
                 stale_if_error: config.stale_if_error.map(|limit| limit.get()),
             },
             browser_lifetime: config.browser_lifetime.map(|lifetime| lifetime.get()),
+            control_loss: config.control_loss,
+            max_control_lag: config.max_control_lag.map(|lag| Limit::of(lag.get())),
             set_cookie: config.set_cookie,
             request: changes(&config.request_remove, &config.request_set),
             response: changes(&config.response_remove, &config.response_set),
@@ -356,6 +377,8 @@ impl Rule {
             seconds("browser_lifetime", self.browser_lifetime),
             seconds("stale_while_revalidate", self.ruled.stale_while_revalidate),
             seconds("stale_if_error", self.ruled.stale_if_error),
+            self.control_loss.map(|loss| format!("control_loss {}", loss.token())),
+            self.max_control_lag.map(|_| "its own max_control_lag".to_owned()),
             self.set_cookie.map(|what| cookie(what).to_owned()),
             list("request_set", changed(&self.request, true)),
             list("request_remove", changed(&self.request, false)),

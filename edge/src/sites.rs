@@ -16,24 +16,27 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use meridian_config::control_loss::ControlLoss;
 use meridian_config::edge::site_value::site_from_json;
 use meridian_config::edge::{Edge as EdgeConfig, Profile, Site as SiteConfig};
 use meridian_config::load;
 use meridian_config::site_rule::SiteRule;
 use meridian_config::violation::Violations;
+use meridian_control_wire::FailClosed;
 use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::coder::Plan;
+use crate::control_lag::ControlLag;
 use crate::core::Edge;
 use crate::counters::SiteCounters;
 use crate::error::RunError;
 use crate::key::spelled;
 use crate::languages::SiteLanguages;
 use crate::resilience::Resilience;
-use crate::route::{self, RangeRules, Site, Sites};
+use crate::route::{self, RangeRules, Site, SiteControl, Sites};
 use crate::site_rules::SiteRules;
 use crate::upstream::Upstream;
 
@@ -49,6 +52,20 @@ pub(crate) struct SiteBook {
     named: Mutex<BTreeMap<String, SiteConfig>>,
     /// Where they are kept.
     kept: Option<PathBuf>,
+    /// How old the knowledge of purges is; `None`: there is nobody to know any from.
+    lag: Option<Arc<ControlLag>>,
+    /// What the control plane was told of the routes, and what it is to be told.
+    declared: Mutex<Declared>,
+}
+
+/// What a ping says of the routes of this edge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) fail_closed: FailClosed,
+    /// Which version of the sites it is about.
+    version: u64,
+    /// The control plane was told that all routes are closed, and not yet that they are not.
+    held: bool,
 }
 
 /// Why sites are as they were.
@@ -62,10 +79,17 @@ enum Refusal {
 
 impl SiteBook {
     /// Opens the book where it was left; what cannot be used of it is left aside.
-    pub(crate) fn open(file: &EdgeConfig, cores: usize) -> Self {
+    pub(crate) fn open(file: &EdgeConfig, cores: usize, lag: &Arc<ControlLag>) -> Self {
         let kept = file.control.as_ref().and_then(|follow| follow.state.as_ref());
         let kept = kept.map(|folder| folder.join(FILE));
-        let book = Self { file: file.clone(), cores, named: Mutex::default(), kept: kept.clone() };
+        let book = Self {
+            file: file.clone(),
+            cores,
+            named: Mutex::default(),
+            kept: kept.clone(),
+            lag: file.control.as_ref().map(|_| Arc::clone(lag)),
+            declared: Mutex::default(),
+        };
         let Some(path) = kept else { return book };
         match read(&path).map(|named| (load::check(&book.with(&named), FILE), named)) {
             Ok((Ok(()), named)) => {
@@ -88,7 +112,45 @@ impl SiteBook {
     /// When one names an origin that is not there.
     pub(crate) fn first(&self, upstreams: &[Arc<Upstream>]) -> Result<Sites, RunError> {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        sites(&self.with(&named), upstreams, self.cores, None)
+        let config = self.with(&named);
+        lock(&self.declared).fail_closed = fail_closed(&config.site);
+        self.ready(&config, upstreams, None, false)
+    }
+
+    /// What the next ping is to say of the routes.
+    pub(crate) fn to_declare(&self) -> Declared {
+        *lock(&self.declared)
+    }
+
+    /// The control plane has heard of `told`: it counts on no more than that from now on.
+    pub(crate) fn declared(&self, edge: &Edge, told: Declared) {
+        if !self.to_declare().held {
+            return;
+        }
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut declared = lock(&self.declared);
+        if declared.version != told.version {
+            return;
+        }
+        let config = self.with(&named);
+        match self.ready(&config, &edge.upstreams, Some(&edge.sites.load()), false) {
+            Ok(sites) => {
+                edge.sites.store(Arc::new(sites));
+                declared.held = false;
+            }
+            Err(error) => warn!(%error, "the sites cannot be made anew"), // they could before
+        }
+    }
+
+    fn ready(
+        &self,
+        config: &EdgeConfig,
+        upstreams: &[Arc<Upstream>],
+        before: Option<&Sites>,
+        held: bool,
+    ) -> Result<Sites, RunError> {
+        let control = self.lag.as_ref().map(|lag| (lag, held));
+        sites(config, upstreams, (self.cores, control), before)
     }
 
     /// Obeys a configuration key of the control plane; `None`: it is gone.
@@ -125,13 +187,19 @@ impl SiteBook {
             return;
         }
         let after = self.with(&next);
+        // Who counts on all routes to be closed has to be told first that they are not.
+        let mut declared = lock(&self.declared);
+        let (was, will) = (declared.fail_closed, fail_closed(&after.site));
+        let held = will != FailClosed::All && (declared.held || was == FailClosed::All);
         let ready = changed.and_then(|()| {
             load::check(&after, key)?;
-            Ok(sites(&after, &edge.upstreams, self.cores, Some(&edge.sites.load()))?)
+            Ok(self.ready(&after, &edge.upstreams, Some(&edge.sites.load()), held)?)
         });
         match ready {
             Ok(sites) => {
                 edge.sites.store(Arc::new(sites));
+                let version = declared.version.wrapping_add(1);
+                *declared = Declared { fail_closed: will, version, held };
                 for name in rewritten(&before.site, &after.site) {
                     edge.purges.purge_site(name);
                 }
@@ -190,11 +258,35 @@ fn in_keys(rules: &[SiteRule]) -> impl Iterator<Item = &SiteRule> {
     })
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which of the routes are `fail_closed`.
+fn fail_closed(sites: &[SiteConfig]) -> FailClosed {
+    let closed = |loss: ControlLoss| loss == ControlLoss::FailClosed;
+    let all = |site: &SiteConfig| {
+        let of_rules = site.rule.iter().filter_map(|rule| rule.control_loss);
+        closed(site.control_loss) && of_rules.into_iter().all(closed)
+    };
+    let some = |site: &SiteConfig| {
+        closed(site.control_loss)
+            || site.rule.iter().filter_map(|rule| rule.control_loss).any(closed)
+    };
+    if !sites.iter().any(some) {
+        FailClosed::None
+    } else if sites.iter().all(all) {
+        FailClosed::All
+    } else {
+        FailClosed::Some
+    }
+}
+
 /// Makes the sites of `config` ready; those of before keep their counters.
 fn sites(
     config: &EdgeConfig,
     upstreams: &[Arc<Upstream>],
-    cores: usize,
+    (cores, control): (usize, Option<(&Arc<ControlLag>, bool)>),
     before: Option<&Sites>,
 ) -> Result<Sites, RunError> {
     let ready = config.site.iter().map(|site| {
@@ -225,6 +317,7 @@ fn sites(
             ranges: RangeRules::of(site, config.cache.max_body.get()),
             compression: Plan::of(site),
             rules: SiteRules::new(&site.rule, &site.origins, |text| spelled(text).into_owned()),
+            control: control.map(|(lag, held)| SiteControl::of(site, lag, held)),
             shows_cache_status: site.cache_status,
             shows_key: site.cache_status_key,
             shielded: site.shielded,
@@ -272,6 +365,37 @@ mod tests {
         toml::from_str(text).unwrap()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "any point in time will do")]
+    fn start() -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
+    #[test]
+    fn an_edge_is_closed_altogether_only_if_every_route_is() {
+        let one = |name: &str, loss: &str, rule: &str| {
+            let rule = if rule.is_empty() {
+                String::new()
+            } else {
+                format!("rule = [{{ name = \"r\", control_loss = \"{rule}\" }}]")
+            };
+            let text = "hosts = [\"h\"]\norigins = [\"o\"]\ncontrol_loss = ";
+            site(&format!("name = \"{name}\"\n{text}\"{loss}\"\n{rule}"))
+        };
+        let (open, closed) = ("serve_stale", "fail_closed");
+        let rows = [
+            (vec![], FailClosed::None),
+            (vec![one("a", open, "")], FailClosed::None),
+            (vec![one("a", "revalidate", open)], FailClosed::None),
+            (vec![one("a", open, closed)], FailClosed::Some),
+            (vec![one("a", closed, open)], FailClosed::Some),
+            (vec![one("a", closed, ""), one("b", open, "")], FailClosed::Some),
+            (vec![one("a", closed, closed), one("b", closed, "")], FailClosed::All),
+        ];
+        for (sites, want) in rows {
+            assert_eq!(fail_closed(&sites), want, "{sites:?}");
+        }
+    }
+
     /// The hosts that a book opened over `kept` answers for.
     fn hosts(kept: Option<&BTreeMap<String, SiteConfig>>) -> Vec<String> {
         let state = tempfile::tempdir().unwrap();
@@ -279,7 +403,8 @@ mod tests {
             write(&state.path().join(FILE), kept).unwrap();
         }
         let config = config(state.path());
-        let book = SiteBook::open(&config, 1);
+        let lag = Arc::new(ControlLag::new(start()));
+        let book = SiteBook::open(&config, 1, &lag);
         let named = book.named.lock().unwrap();
         let mut hosts: Vec<String> =
             book.with(&named).site.iter().flat_map(|s| &s.hosts).map(ToString::to_string).collect();

@@ -29,6 +29,7 @@ use crate::asked::Asked;
 use crate::assembly::{Assembly, Broken, Object};
 use crate::body::Body;
 use crate::collapse::{Landing, Role, Seat};
+use crate::control_doubt::NO_DOUBT;
 use crate::core::Core;
 use crate::course::Course;
 use crate::epochs::{Demand, Mark, Standing};
@@ -133,8 +134,9 @@ impl Road<'_> {
         let found = self.core.edge.store.lookup(self.key.as_str(), &self.asked.headers, now);
         match settle::decision(self.site, self.asked.matched, &view, found, now) {
             Decision::Serve { stored, age, ttl, .. } if respond::suffices(&view, &stored) => {
-                let key = self.key.as_str();
-                let mut response = hit(self.core, self.site, key, &view, &stored, age, ttl);
+                let (key, place) = (self.key.as_str(), (self.asked.matched, now.mono));
+                let mut response =
+                    hit(self.core, self.site, key, &view, &stored, (age, ttl), place);
                 self.tell(&stored, &mut response);
                 Held::Answer(response)
             }
@@ -179,7 +181,7 @@ impl Road<'_> {
                     (seat, true)
                 }
             };
-        let waiter = Waiter { core, site, key, asked, forward, demand, leads };
+        let waiter = Waiter { core, site, key, asked, forward, demand, leads, doubt: &NO_DOUBT };
         let (seat, landing) = match self.landed(&waiter, seat).await {
             Ok(landed) => landed,
             Err(begun) => return begun,

@@ -5,13 +5,17 @@
 //! the knowledge is no older than the ping.
 //!
 //! # Invariants
-//! - Only equality of cursors is asked; what is in them is for control replicas.
+//! - Only equality of cursors is asked; what is in them is for control replicas. Answers may come in
+//!   any order.
 //! - What is remembered is bounded.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use meridian_control_wire::cursor::Cursor;
+
+use crate::control_lag::{ControlLag, Fresh};
 
 /// Cursors that the stream has passed of late: more than it brings while a ping is under way.
 const PASSED: usize = 4_096;
@@ -19,20 +23,39 @@ const PASSED: usize = 4_096;
 const AHEAD: usize = 64;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Staleness {
     passed: VecDeque<Cursor>,
-    ahead: VecDeque<(Cursor, Instant)>,
-    fresh_at: Option<Instant>,
+    ahead: VecDeque<(Cursor, Fresh)>,
+    fresh: Option<Fresh>,
+    /// Where the hit path looks.
+    told: Arc<ControlLag>,
 }
 
 impl Staleness {
+    /// Nothing is known; `told` is told of all that will be.
+    pub(crate) fn new(told: Arc<ControlLag>) -> Self {
+        let (passed, ahead) = (VecDeque::new(), VecDeque::new());
+        Self { passed, ahead, fresh: None, told }
+    }
+
+    /// The knowledge was complete at a moment, perhaps a later one than is known so far.
+    fn learn(&mut self, fresh: Option<Fresh>) {
+        if let Some(fresh) = fresh
+            && self.fresh.is_none_or(|known| fresh.at > known.at)
+        {
+            self.fresh = Some(fresh);
+            self.told.set(fresh);
+        }
+        let known = self.fresh.map(|known| known.at);
+        self.ahead.retain(|(_, fresh)| Some(fresh.at) > known);
+    }
+
     /// The stream has brought everything up to `cursor`.
     pub(crate) fn passed(&mut self, cursor: &Cursor) {
-        if let Some(at) = self.ahead.iter().rposition(|(ahead, _)| ahead == cursor) {
-            let reached = self.ahead.drain(..=at).map(|(_, asked)| asked).max();
-            self.fresh_at = self.fresh_at.max(reached);
-        }
+        // Only what names this very place: in which order answers came says nothing of the others.
+        let reached = self.ahead.iter().filter(|(ahead, _)| ahead == cursor);
+        self.learn(reached.map(|(_, fresh)| *fresh).max());
         if self.passed.back() != Some(cursor) {
             if self.passed.len() >= PASSED {
                 self.passed.pop_front();
@@ -41,26 +64,24 @@ impl Staleness {
         }
     }
 
-    /// A ping that was sent at `asked` was answered with `cursor`.
-    pub(crate) fn answered(&mut self, cursor: Cursor, asked: Instant) {
+    /// The answer to a ping, which was sent at `fresh.at`, named `cursor`.
+    pub(crate) fn answered(&mut self, cursor: Cursor, fresh: Fresh) {
         if self.passed.iter().rev().any(|passed| *passed == cursor) {
-            self.fresh_at = self.fresh_at.max(Some(asked));
+            self.learn(Some(fresh));
             return;
+        }
+        if self.fresh.is_some_and(|known| fresh.at <= known.at) {
+            return; // a late copy
         }
         if self.ahead.len() >= AHEAD {
             self.ahead.pop_front();
         }
-        self.ahead.push_back((cursor, asked));
+        self.ahead.push_back((cursor, fresh));
     }
 
     /// Since when more is known to be there than the stream has brought; `None`: it has all.
     pub(crate) fn missing_since(&self) -> Option<Instant> {
-        self.ahead.front().map(|(_, asked)| *asked)
-    }
-
-    /// Purges acknowledged before this moment are applied; `None`: nothing is known yet.
-    pub(crate) fn fresh_at(&self) -> Option<Instant> {
-        self.fresh_at
+        self.ahead.iter().map(|(_, fresh)| fresh.at).min()
     }
 }
 
@@ -83,32 +104,39 @@ mod tests {
     fn knowledge_is_as_old_as_the_last_ping_whose_answer_the_stream_has_reached() {
         let zero = start();
         let at = |seconds| zero + Duration::from_secs(seconds);
-        let mut staleness = Staleness::default();
+        let fresh = |seconds| Fresh { at: at(seconds), lease: Some(Duration::from_secs(seconds)) };
+        let at_last = |staleness: &Staleness| {
+            let known = staleness.fresh?;
+            assert_eq!(Some(fresh(known.at.duration_since(zero).as_secs())), staleness.fresh);
+            Some(known.at)
+        };
+        let mut staleness = Staleness::new(Arc::new(ControlLag::new(zero)));
         staleness.passed(&cursor(1));
-        assert_eq!(staleness.fresh_at(), None);
-        staleness.answered(cursor(1), at(1));
-        assert_eq!(staleness.fresh_at(), Some(at(1)));
-        staleness.answered(cursor(3), at(2)); // purges are on their way
-        staleness.answered(cursor(3), at(3));
-        staleness.answered(cursor(5), at(4));
-        assert_eq!(staleness.fresh_at(), Some(at(1)));
+        assert_eq!(at_last(&staleness), None);
+        staleness.answered(cursor(1), fresh(1));
+        assert_eq!(at_last(&staleness), Some(at(1)));
+        staleness.answered(cursor(3), fresh(2)); // purges are on their way
+        staleness.answered(cursor(3), fresh(3));
+        staleness.answered(cursor(5), fresh(4));
+        assert_eq!(at_last(&staleness), Some(at(1)));
         staleness.passed(&cursor(2));
-        assert_eq!(staleness.fresh_at(), Some(at(1)));
+        assert_eq!(at_last(&staleness), Some(at(1)));
         staleness.passed(&cursor(3));
-        assert_eq!(staleness.fresh_at(), Some(at(3)));
+        assert_eq!(at_last(&staleness), Some(at(3)));
         staleness.passed(&cursor(4));
-        staleness.answered(cursor(3), at(2)); // an answer that came late
-        assert_eq!(staleness.fresh_at(), Some(at(3)));
+        staleness.answered(cursor(3), fresh(2)); // an answer that came late
+        assert_eq!(at_last(&staleness), Some(at(3)));
         staleness.passed(&cursor(5));
-        assert_eq!(staleness.fresh_at(), Some(at(4)));
+        assert_eq!(at_last(&staleness), Some(at(4)));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut staleness = Staleness::default();
+        let zero = start();
+        let mut staleness = Staleness::new(Arc::new(ControlLag::new(zero)));
         for n in 0..PASSED + 10 {
             staleness.passed(&cursor(n));
-            staleness.answered(cursor(1_000_000 + n), start());
+            staleness.answered(cursor(1_000_000 + n), Fresh { at: zero, lease: None });
         }
         assert_eq!((staleness.passed.len(), staleness.ahead.len()), (PASSED, AHEAD));
     }

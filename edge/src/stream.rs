@@ -32,10 +32,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::control_lag::Fresh;
 use crate::core::Edge;
 use crate::line::{CALL, CallError, Identity, Line, Replica};
 use crate::ring::{Pauses, Ring};
-use crate::sites::SiteBook;
+use crate::sites::{Declared, SiteBook};
 
 /// Between two streams.
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(10), last: Duration::from_secs(1) };
@@ -97,9 +98,17 @@ impl Stream {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The replica has answered a ping that was sent at `asked`.
-    pub(crate) fn answered(&self, pong: Pong, asked: Instant) {
-        self.edge.staleness().answered(pong.cursor, asked);
+    /// The replica has answered a ping that was sent at `asked`, in which the edge said `told` of
+    /// its routes.
+    pub(crate) fn answered(&self, pong: Pong, asked: Instant, told: Declared) {
+        let lease = pong.lease.map(|lease| Duration::from_millis(lease.ms));
+        self.edge.staleness().answered(pong.cursor, Fresh { at: asked, lease });
+        self.book.declared(&self.edge, told);
+    }
+
+    /// What a ping may say of the routes of this edge.
+    pub(crate) fn to_declare(&self) -> Declared {
+        self.book.to_declare()
     }
 
     /// Everything up to here is applied; `None`: the present has not been reached yet.

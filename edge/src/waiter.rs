@@ -9,13 +9,17 @@ use http::{Response, StatusCode, header};
 use meridian_edge_rules::cache_status::CacheStatus;
 use meridian_edge_rules::decide::Forward;
 use meridian_edge_rules::exchange::RequestView;
-use meridian_edge_rules::reusable::{may_serve_stale_on_error, may_serve_when_disconnected};
+use meridian_edge_rules::reusable::{
+    has_grant_on_error, has_grant_when_disconnected, may_serve_stale_on_error,
+    may_serve_when_disconnected,
+};
 use meridian_edge_rules::time::Now;
 use tokio::time::timeout;
 
 use crate::asked::Asked;
 use crate::body::Body;
 use crate::collapse::{Flight, Landing};
+use crate::control_doubt::Doubt;
 use crate::core::Core;
 use crate::cover::Silent;
 use crate::epochs::{Demand, Standing, Tags};
@@ -55,6 +59,8 @@ pub(crate) struct Waiter<'a> {
     pub(crate) forward: &'a Forward<Stored>,
     pub(crate) demand: Demand,
     pub(crate) leads: bool,
+    /// Whether purges may have been missed.
+    pub(crate) doubt: &'a Doubt,
 }
 
 impl Waiter<'_> {
@@ -221,6 +227,7 @@ impl Waiter<'_> {
         CacheStatus {
             fwd: Some(self.forward.why),
             collapsed: !self.leads,
+            detail: self.doubt.detail(),
             ..self.site.cache_status(&self.core.edge.name, Some(self.key.as_str()))
         }
     }
@@ -233,7 +240,11 @@ impl Waiter<'_> {
 
     /// What only the leader gets, if it is what the leader wants.
     fn own(&self, flight: &Flight) -> Option<Response<Body>> {
-        let response = if self.leads { flight.take()? } else { return None };
+        let response = if self.leads {
+            flight.take()?
+        } else {
+            return None;
+        };
         let is_whole = response.status() == StatusCode::OK;
         if is_whole && self.asked.headers.contains_key(header::RANGE) {
             // It was asked for as all might have shared it. Who wants a part of what is theirs
@@ -242,7 +253,8 @@ impl Waiter<'_> {
         }
         let why = response.extensions().get::<Reason>().map(|why| why.0);
         let code = Some(response.status());
-        let status = CacheStatus { fwd_status: code, detail: why, ..self.status() };
+        let detail = why.or(self.doubt.detail());
+        let status = CacheStatus { fwd_status: code, detail, ..self.status() };
         let asker = &self.asked.asker;
         let response = fetch::for_client(self.site, self.asked.matched, asker, response);
         Some(self.counted(respond::from_upstream(response, &status)))
@@ -268,7 +280,12 @@ impl Waiter<'_> {
             Failure::ServerError => may_serve_stale_on_error(stored.head(), policy, now),
             Failure::Disconnected => may_serve_when_disconnected(stored.head(), policy, now),
         };
-        if !may {
+        // What is doubted is fresh no more.
+        let is_granted = || match failure {
+            Failure::ServerError => has_grant_on_error(stored.head(), policy),
+            Failure::Disconnected => has_grant_when_disconnected(stored.head(), policy),
+        };
+        if !may || (self.doubt.detail().is_some() && !is_granted()) {
             return None;
         }
         let (core, site) = (self.core, self.site);
@@ -280,6 +297,7 @@ impl Waiter<'_> {
             let response = self.reused(stored, now, &status);
             return Some(core.counted(site, Outcome::HitStale, response));
         }
+        let detail = self.doubt.detail().or(detail);
         let status = CacheStatus { fwd_status: code, ttl, detail, ..self.status() };
         Some(self.counted(self.reused(stored, now, &status)))
     }

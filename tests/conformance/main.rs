@@ -10,7 +10,7 @@
 //! - [`collapsing`] RFC 9111 §4: one forward request for many
 //! - [`forwarding`] RFC 9110 §7, RFC 8586: what an origin and a client are told
 //! - [`purging`] what purges take and leave, told by a scripted control [`replica`]
-//! - [`rotating`] which control replica an edge follows
+//! - [`rotating`] which control replica an edge follows, [`control_lag`] what it does without any
 //! - [`shield`] one edge that asks another, [`shield_race`] random purges through both
 //! - [`message`] RFC 9110 §7, §10.1.1, RFC 9112 §3, RFC 9113 §8: the message itself
 //! - [`interim`] RFC 9110 §15.2: what comes before an answer
@@ -33,6 +33,7 @@
 mod adaptive;
 mod coding;
 mod collapsing;
+mod control_lag;
 mod covered;
 mod dripping;
 mod explaining;

@@ -176,6 +176,11 @@ impl Replica {
         }
     }
 
+    /// Grants such leases from now on.
+    pub(crate) fn grant(&self, by: u64, ms: u64) {
+        *self.state.lease.lock().unwrap() = Some(json!({"by": by, "ms": ms}));
+    }
+
     /// Ends the streams with a word.
     pub(crate) fn say_goodbye(&self, bye: &Value) {
         *self.state.bye.lock().unwrap() = format!("event: bye\ndata: {bye}\n\n");

@@ -83,6 +83,7 @@ impl Health {
     fn check(&self, at: &Place<'_>, found: &mut Vec<Violation>) {
         let hour = HumanDuration::secs(3_600); // steering that late is no steering
         time_limit(&at.key("edge_lapse"), self.edge_lapse, hour, found);
+        within(&at.key("lease"), self.lease, HumanDuration::millis(100), hour, found);
         within(&at.key("edge_recovery"), self.edge_recovery, HumanDuration::millis(0), hour, found);
         let most = HumanDuration::secs(365 * 86_400); // the register would only grow
         time_limit(&at.key("edge_expiry"), self.edge_expiry, most, found);

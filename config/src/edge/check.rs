@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
+use crate::control_loss::{LEAST_LAG, MOST_LAG};
 use crate::edge::resilience::FirstByte;
 use crate::edge::{Accept, Cache, Edge, Follow, Purge, Site, Upstream};
 use crate::limits::{
@@ -327,6 +328,7 @@ impl Site {
                 within(&at.key(key), lifetime, none, LONGEST_LIFETIME, found);
             }
         }
+        within(&at.key("max_control_lag"), self.max_control_lag, LEAST_LAG, MOST_LAG, found);
         for (statuses, lifetime) in self.negative.iter().flatten() {
             let here = at.key("negative").key(&statuses.to_string());
             within(&here, *lifetime, HumanDuration::millis(0), LONGEST_LIFETIME, found);

@@ -1,5 +1,6 @@
 //! The rules of `[[site.rule]]` that its types cannot say.
 
+use crate::control_loss::{LEAST_LAG, MOST_LAG};
 use crate::limits::{unique, within};
 use crate::site_rule::{FieldTest, SiteRule, When, field_line, status_range};
 use crate::units::{HumanDuration, NodeName};
@@ -149,8 +150,13 @@ fn check_actions(
             within(&at.key(key), lifetime, HumanDuration::millis(0), longest, found);
         }
     }
+    if let Some(lag) = rule.max_control_lag {
+        within(&at.key("max_control_lag"), lag, LEAST_LAG, MOST_LAG, found);
+    }
     if rule.bypass == Some(true) {
         let of_store = [
+            ("control_loss", rule.control_loss.is_some()),
+            ("max_control_lag", rule.max_control_lag.is_some()),
             ("edge_lifetime", rule.edge_lifetime.is_some()),
             ("stale_while_revalidate", rule.stale_while_revalidate.is_some()),
             ("stale_if_error", rule.stale_if_error.is_some()),
@@ -183,6 +189,8 @@ fn does_something(rule: &SiteRule) -> bool {
         || rule.browser_lifetime.is_some()
         || rule.stale_while_revalidate.is_some()
         || rule.stale_if_error.is_some()
+        || rule.control_loss.is_some()
+        || rule.max_control_lag.is_some()
         || rule.set_cookie.is_some()
         || field_lists(rule).iter().any(|(_, list)| !list.is_empty())
 }
@@ -203,6 +211,8 @@ fn check_request_side(rule: &SiteRule, at: &Place<'_>, found: &mut Vec<Violation
     let request_side = [
         ("origin", rule.origin.is_some()),
         ("query", rule.query.is_some()),
+        ("control_loss", rule.control_loss.is_some()),
+        ("max_control_lag", rule.max_control_lag.is_some()),
         ("key_headers", !rule.key_headers.is_empty()),
         ("key_cookies", !rule.key_cookies.is_empty()),
         ("request_set", !rule.request_set.is_empty()),
@@ -316,6 +326,8 @@ fn check_overridden(rules: &[SiteRule], index: usize, at: &Place<'_>, found: &mu
             && sets(rule.browser_lifetime.is_some(), later.browser_lifetime.is_some())
             && sets(rule.stale_while_revalidate.is_some(), later.stale_while_revalidate.is_some())
             && sets(rule.stale_if_error.is_some(), later.stale_if_error.is_some())
+            && sets(rule.control_loss.is_some(), later.control_loss.is_some())
+            && sets(rule.max_control_lag.is_some(), later.max_control_lag.is_some())
             && sets(rule.set_cookie.is_some(), later.set_cookie.is_some())
     };
     if let Some(later) = later.iter().find(covers) {

@@ -70,18 +70,20 @@ pub(super) async fn ping(
     let ping: Ping = body_of(context, request).await?;
     // After the ping came, before its answer: what was acknowledged to anybody until now.
     let barrier = context.store.barrier(ReadLevel::Linearizable).await.map_err(denied)?.seq;
-    let cursor = ping.cursor.clone();
+    let (cursor, asks, named) = (ping.cursor.clone(), ping.fail_closed, ping.lease_by);
     let beaten = context.ledger.register().beat(id, &secret, ping, world::now());
-    match beaten {
-        Ok(true) => context.metrics.beats.inc(),
-        Ok(false) => context.metrics.late_beats.inc(),
-        Err(dead) => return Err(unheard(dead)),
-    };
-    if let (Some(cursor), Ok(edge)) = (cursor, id.parse()) {
-        // One of another history says nothing: its stream will tell it.
-        context.hub.acked(&edge, &cursor).await.map_err(denied)?;
+    let is_new = beaten.map_err(unheard)?;
+    let counter = if is_new { &context.metrics.beats } else { &context.metrics.late_beats };
+    counter.inc();
+    let mut lease = None;
+    if let (true, Ok(edge)) = (is_new, id.parse()) {
+        if let Some(cursor) = cursor {
+            // One of another history says nothing: its stream will tell it.
+            context.hub.acked(&edge, &cursor).await.map_err(denied)?;
+        }
+        lease = context.hub.grant(&edge, asks, named);
     }
-    Ok(json(StatusCode::OK, &Pong { cursor: context.store.cursor(barrier), lease: None }))
+    Ok(json(StatusCode::OK, &Pong { cursor: context.store.cursor(barrier), lease }))
 }
 
 /// Why an edge is not listened to.

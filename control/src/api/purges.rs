@@ -101,7 +101,7 @@ pub(super) async fn order(
     tracing::info!(token = by, purge = id, selectors, soft, replayed, "purge accepted");
     let members = || context.ledger.register().members();
     context.hub.reached(&level, seq, members, patience).await;
-    let edges = context.hub.progress().delivery(seq, &members());
+    let edges = context.hub.delivery(seq, &members());
     let receipt = PurgeReceipt { id, position: Position::of(seq), replayed, edges };
     let mut answer = json(StatusCode::ACCEPTED, &receipt);
     if replayed {
@@ -132,9 +132,8 @@ pub(super) async fn one(context: &Context, id: &str) -> Result<Answer, Refusal> 
         .filter(|(_, purge)| purge.id == id)
         .ok_or_else(none)?;
     let members = context.ledger.register().members();
-    let progress = context.hub.progress();
-    let (edges, delivery) = (progress.delivery(seq, &members), progress.by_edge(seq, &members));
-    drop(progress);
+    let edges = context.hub.delivery(seq, &members);
+    let delivery = context.hub.progress().by_edge(seq, &members);
     Ok(json(StatusCode::OK, &PurgeView { purge, edges, delivery }))
 }
 

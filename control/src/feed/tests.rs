@@ -50,7 +50,8 @@ async fn a_hundred_thousand_purges_are_caught_up_with_in_seconds() {
     }
     let shared: Arc<dyn ControlStore> = Arc::clone(&store) as _;
     let metrics = Arc::new(ControlMetrics::new(&[]));
-    let hub = Hub::new(shared, "c".parse().unwrap(), Stream::default(), metrics);
+    let hub =
+        Hub::new(shared, "c".parse().unwrap(), Stream::default(), Duration::from_secs(3), metrics);
     let begun = world::now();
     let mut body = hub.open("fra-1".parse().unwrap(), Start::After(0), Busy::alone());
     let (mut decoder, mut seen) = (FrameDecoder::default(), 0);
@@ -92,7 +93,7 @@ async fn what_comes_in_a_flood_is_told_together() {
         ..Stream::default()
     };
     let metrics = Arc::new(ControlMetrics::new(&[]));
-    let hub = Hub::new(shared, "c".parse().unwrap(), limits, metrics);
+    let hub = Hub::new(shared, "c".parse().unwrap(), limits, Duration::from_secs(3), metrics);
     let mut body = hub.open("fra-1".parse().unwrap(), Start::After(0), Busy::alone());
     let mut decoder = FrameDecoder::default();
     let mut operations = Vec::new(); // in each piece that holds any

@@ -219,7 +219,12 @@ pub(crate) fn control_config(folder: &Path) -> Control {
         consistency: Consistency::default(),
         raft: Raft::default(),
         // Generous: on a busy machine a scripted edge must not lapse unasked.
-        health: Health { edge_lapse: ms(2_000), edge_recovery: ms(300), edge_expiry: ms(600_000) },
+        health: Health {
+            edge_lapse: ms(2_000),
+            edge_recovery: ms(300),
+            edge_expiry: ms(600_000),
+            lease: ms(600),
+        },
         journal: Journal::default(),
         stream: Stream::default(),
         limits: Limits::default(),

@@ -17,6 +17,7 @@ mod edges;
 mod explain;
 mod following;
 mod front;
+mod leasing;
 mod limits;
 mod log;
 mod members;

@@ -109,6 +109,27 @@ pub fn decide<S: AsRef<StoredHead> + Clone>(
     policy: &Policy,
     now: Now,
 ) -> Decision<S> {
+    decide_by(reuse, request, lookup, policy, now)
+}
+
+/// The same where the cache cannot trust what it holds: nothing of it is used before it has been
+/// validated.
+pub fn decide_doubting<S: AsRef<StoredHead> + Clone>(
+    request: &RequestView<'_>,
+    lookup: Lookup<S>,
+    policy: &Policy,
+    now: Now,
+) -> Decision<S> {
+    decide_by(doubt, request, lookup, policy, now)
+}
+
+fn decide_by<S: AsRef<StoredHead> + Clone>(
+    judge: impl FnOnce(&StoredHead, &RequestDirectives, &Policy, Now) -> Reuse,
+    request: &RequestView<'_>,
+    lookup: Lookup<S>,
+    policy: &Policy,
+    now: Now,
+) -> Decision<S> {
     let wishes = Wishes::of(request, policy);
     let is_get = *request.method == Method::GET;
     let store = is_get && !wishes.heard.no_store; // only a GET brings a body to store
@@ -135,7 +156,7 @@ pub fn decide<S: AsRef<StoredHead> + Clone>(
         }
     };
     let head = stored.as_ref();
-    let reuse = reuse(head, &wishes.heard, policy, now);
+    let reuse = judge(head, &wishes.heard, policy, now);
     let forward = |why| Forward {
         why,
         validate: (!head.validators.is_empty()).then(|| stored.clone()),
@@ -179,6 +200,14 @@ enum Reuse {
     Yes,
     WhileRevalidate,
     No(Fwd),
+}
+
+/// What is fresh is not: it needs validation.
+fn doubt(head: &StoredHead, heard: &RequestDirectives, policy: &Policy, now: Now) -> Reuse {
+    match reuse(head, heard, policy, now) {
+        Reuse::Yes | Reuse::WhileRevalidate => Reuse::No(Fwd::Stale),
+        Reuse::No(why) => Reuse::No(why),
+    }
 }
 
 fn reuse(head: &StoredHead, heard: &RequestDirectives, policy: &Policy, now: Now) -> Reuse {
@@ -267,6 +296,32 @@ mod tests {
             let got = decided("", response, second, &Policy::cdn());
             assert_eq!(got, want, "{response:?} at {second}");
         }
+    }
+
+    #[test]
+    fn a_cache_that_doubts_uses_nothing_without_asking_and_keeps_what_may_stand_in() {
+        let rows = [
+            // request, response, second, decision
+            ("", "Cache-Control: max-age=60\nETag: \"a\"", 0, "stale vs+"),
+            ("", "Cache-Control: max-age=60", 0, "stale s+"),
+            ("", "Cache-Control: max-age=9, stale-while-revalidate=5\nETag: \"a\"", 9, "stale vs+"),
+            ("", "Cache-Control: max-age=60, immutable\nETag: \"a\"", 0, "stale vs+"),
+            ("", "Cache-Control: no-cache, max-age=60\nETag: \"a\"", 0, "stale v+"),
+            ("Cache-Control: only-if-cached", "Cache-Control: max-age=60", 0, "504"),
+            ("Cache-Control: max-stale", "Cache-Control: max-age=60\nETag: \"a\"", 70, "stale vs+"),
+            ("Cache-Control: no-cache", "Cache-Control: max-age=60\nETag: \"a\"", 0, "request v+"),
+        ];
+        let policy = Policy { honour_client_directives: true, ..Policy::cdn() };
+        for (request, response, second, want) in rows {
+            let fields = headers(request);
+            let view = RequestView { method: &Method::GET, headers: &fields };
+            let decision = decide_doubting(&view, found(response, &policy), &policy, at(second));
+            assert_eq!(words(&decision), want, "{request:?} {response:?} at {second}");
+        }
+        let fields = HeaderMap::new();
+        let view = RequestView { method: &Method::HEAD, headers: &fields };
+        let lookup = found("Cache-Control: max-age=60", &policy);
+        assert_eq!(words(&decide_doubting(&view, lookup, &policy, at(0))), "stale s");
     }
 
     #[test]

@@ -54,6 +54,18 @@ pub fn may_serve_when_disconnected(stored: &StoredHead, policy: &Policy, now: No
         || is_stale_within(stored, stored.stale_if_disconnected.min(policy.stale_max), now)
 }
 
+/// The same of what has to be taken for stale although it may be fresh: whether it could stand in
+/// for an error of upstream at all.
+pub fn has_grant_on_error(stored: &StoredHead, policy: &Policy) -> bool {
+    !stored.no_cache && !stored.stale_if_error.min(policy.stale_max).is_zero()
+}
+
+/// The same where upstream cannot be reached.
+pub fn has_grant_when_disconnected(stored: &StoredHead, policy: &Policy) -> bool {
+    let limit = stored.stale_if_error.max(stored.stale_if_disconnected);
+    !stored.no_cache && !limit.min(policy.stale_max).is_zero()
+}
+
 /// Stale by no more than a client's `max-stale` (§5.2.1.2), where nothing prohibits it.
 pub fn may_serve_max_stale(
     stored: &StoredHead,
@@ -109,6 +121,24 @@ mod tests {
             assert_eq!(may_serve_while_revalidate(&stored, &policy, now), revalidating, "{second}");
             assert_eq!(may_serve_stale_on_error(&stored, &policy, now), on_error, "{second}");
             assert_eq!(may_serve_when_disconnected(&stored, &policy, now), on_error, "{second}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_for_stale_stands_in_only_by_a_grant() {
+        let rows = [
+            // profile, response; on error, when disconnected
+            (Policy::cdn(), "Cache-Control: max-age=60", true, true),
+            (Policy::cdn(), "Cache-Control: max-age=60, stale-if-error=0", false, false),
+            (Policy::cdn(), "Cache-Control: max-age=60, must-revalidate", false, false),
+            (Policy::cdn(), "Cache-Control: max-age=60, no-cache\nETag: \"a\"", false, false),
+            (Policy::rfc(), "Cache-Control: max-age=60", false, true),
+            (Policy::rfc(), "Cache-Control: max-age=60, stale-if-error=9", true, true),
+        ];
+        for (policy, response, on_error, disconnected) in rows {
+            let stored = store(response, &policy).unwrap();
+            assert_eq!(has_grant_on_error(&stored, &policy), on_error, "{response}");
+            assert_eq!(has_grant_when_disconnected(&stored, &policy), disconnected, "{response}");
         }
     }
 
