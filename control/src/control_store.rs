@@ -46,7 +46,16 @@ pub(crate) struct Row {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum What {
     Purge(Operation),
-    Config { key: String, value: Option<Value> },
+    Config {
+        key: String,
+        /// None: it is gone. `null` is a value like any other.
+        #[serde(
+            default,
+            deserialize_with = "crate::order::present",
+            skip_serializing_if = "Option::is_none"
+        )]
+        value: Option<Value>,
+    },
 }
 
 /// How fresh a read has to be.

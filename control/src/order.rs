@@ -14,7 +14,7 @@ use std::sync::Arc;
 use meridian_config::units::{NodeName, Region};
 use meridian_control_wire::purge::PurgeOrder;
 use meridian_control_wire::{EdgeState, Intent, Registration};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::auth::Fingerprint;
@@ -87,7 +87,8 @@ pub(crate) struct RepeatKey {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Change {
     pub(crate) key: String,
-    /// None: it goes.
+    /// None: it goes. `null` is a value like any other.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<Value>,
     pub(crate) condition: Condition,
     /// The name of the token.
@@ -166,7 +167,8 @@ pub(crate) struct Accepted {
 /// What a register holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Revision {
-    /// None: it is gone.
+    /// None: it is gone. `null` is a value like any other.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<Value>,
     /// The entry that made it so.
     pub(crate) seq: u64,
@@ -200,6 +202,11 @@ pub(crate) enum Refused {
     /// Nothing is known of the region.
     #[error("nothing is known of this region")]
     UnknownRegion,
+}
+
+/// A value that is written is one, `null` too: none is not written.
+pub(crate) fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
 }
 
 impl fmt::Display for Batch {
@@ -243,6 +250,10 @@ mod tests {
             let (key, value) = ("site/a".to_owned(), Some(json!({"a": [1, null]})));
             Order::Change(Change { key, value, condition, by: "ops".to_owned() })
         };
+        let value = |value| {
+            let (key, condition) = ("a".to_owned(), Condition::Any);
+            Order::Change(Change { key, value, condition, by: "ops".to_owned() })
+        };
         vec![
             Order::Purge {
                 request: PurgeRequest { order: purge, by: "ci".to_owned(), key },
@@ -250,6 +261,8 @@ mod tests {
             },
             change(Condition::Any),
             change(Condition::Revisions(vec![1, 2])),
+            value(Some(json!(null))), // not the same as none
+            value(None),
             Order::Edge(EdgeChange::Enrol { registration, secret }),
             Order::Edge(EdgeChange::Remove(name())),
             Order::Edge(EdgeChange::Intend { region: "fra".parse().unwrap(), intent }),
@@ -263,12 +276,13 @@ mod tests {
         let bounds =
             Bounds { keep: 1, folded: 2, keys: 3, key_expiry_ms: 4, registers: 5, edges: 6 };
         let batch = Batch { at_ms: 9, bounds, orders: orders() };
-        assert_eq!(batch.to_string(), "8 orders of 9");
+        assert_eq!(batch.to_string(), "10 orders of 9");
         comes_back(&batch);
         let accepted = Accepted { id: "1-a".to_owned(), seq: 1, replayed: true };
         let outcomes = vec![
             Outcome::Purged(accepted),
             Outcome::Changed(Revision { value: None, seq: 4 }.into()),
+            Outcome::Changed(Revision { value: Some(json!(null)), seq: 4 }.into()),
             Outcome::Enrolled { known: true },
             Outcome::Removed(None),
             Outcome::Intended,

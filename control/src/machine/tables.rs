@@ -28,7 +28,7 @@ use crate::purges::{Edit, Target};
 use crate::watcher::{EdgeRow, EdgesSaved};
 
 const FILE: &str = "journal.redb";
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// Bytes of entries after which no more are read at once.
 const PAGE_BYTES: usize = 2 << 20;

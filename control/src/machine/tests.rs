@@ -270,7 +270,7 @@ fn a_file_of_another_format_or_engine_or_with_nonsense_is_refused_and_says_where
         open(folder.path()).unwrap_err().to_string()
     };
     let error = spoilt(&|t| drop(t.open_table(FILE_META).unwrap().insert("format", 9).unwrap()));
-    assert!(error.contains("has format 9, this version reads format 2"), "{error}");
+    assert!(error.contains("has format 9, this version reads format 3"), "{error}");
     let error = spoilt(&|t| drop(t.open_table(FILE_META).unwrap().insert("engine", 2).unwrap()));
     assert!(error.contains("of a replica that was alone"), "{error}");
     let error = spoilt(&|t| drop(t.open_table(EDGES).unwrap().insert("x", &b"{"[..]).unwrap()));
@@ -287,7 +287,7 @@ fn a_file_of_the_first_format_is_refused() {
     transaction.commit().unwrap();
     drop(database);
     let error = open(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("has format 1, this version reads format 2"), "{error}");
+    assert!(error.contains("has format 1, this version reads format 3"), "{error}");
 }
 
 #[test]

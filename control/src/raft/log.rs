@@ -27,7 +27,7 @@ use crate::error::StoreError;
 use crate::raft::types::TypeConfig;
 
 const FILE: &str = "raft.redb";
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

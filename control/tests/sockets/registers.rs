@@ -40,6 +40,9 @@ async fn a_register_changes_only_from_the_revision_that_was_read() {
     assert_eq!(replica.get("/v1/config/a/b").await.status, 404);
     let null = put(&replica, "a/b", Value::Null).send().await; // a value like any other
     assert_eq!((null.status, null.json()["value"].clone()), (200, Value::Null));
+    let replica = replica.pause().await.resume().await;
+    let null = replica.get("/v1/config/a/b").await;
+    assert_eq!((null.status, null.json()["value"].clone()), (200, Value::Null));
     replica.stop().await;
 }
 
