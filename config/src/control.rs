@@ -3,15 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::etcd::{Cp, CpEngine, Etcd};
 use crate::control::raft::Raft;
 use crate::places::place;
 use crate::shared::{Location, Log, Peers, Token};
 use crate::units::{ByteSize, HumanDuration, NodeName, Region, listen_address};
 
 mod check;
+pub mod etcd;
 pub mod raft;
 
 /// A control replica.
@@ -38,9 +41,15 @@ pub struct Control {
     /// CP or AP, per class of data.
     #[serde(default)]
     pub consistency: Consistency,
+    /// What brings several replicas to one order.
+    #[serde(default)]
+    pub cp: Cp,
     /// How several replicas agree.
     #[serde(default)]
     pub raft: Raft,
+    /// Where etcd is, as their engine.
+    #[serde(default)]
+    pub etcd: Etcd,
     /// When an edge counts as gone.
     #[serde(default)]
     pub health: Health,
@@ -59,6 +68,16 @@ pub struct Control {
     /// The log.
     #[serde(default)]
     pub log: Log,
+}
+
+impl Control {
+    /// A call that needs a majority is refused when it has none for this long.
+    pub fn quorum_timeout(&self) -> Duration {
+        match self.cp.engine {
+            CpEngine::Raft => self.raft.quorum_timeout.get(),
+            CpEngine::Etcd => self.etcd.quorum_timeout.get(),
+        }
+    }
 }
 
 /// `[consistency]`: the engine of each class of data.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use meridian_config::control::etcd::{Cp, Etcd};
 use meridian_config::control::raft::Raft;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Prefix, Stream};
 use meridian_config::control_loss::ControlLoss;
@@ -415,7 +416,9 @@ fn full_control() -> Control {
         peers: [("c".parse().unwrap(), "c:1".parse().unwrap())].into(),
         prefix: vec![Prefix { net: "::/0".to_owned(), from: "1,2".to_owned() }],
         consistency: Consistency::default(),
+        cp: Cp::default(),
         raft: Raft { secret: Some("s".into()), ..Raft::default() },
+        etcd: Etcd { user: Some("meridian".into()), password: Some("s".into()), ..Etcd::default() },
         health: Health::default(),
         journal: Journal::default(),
         stream: Stream::default(),

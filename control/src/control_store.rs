@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::agreement::AgreementView;
 use crate::order::{Accepted, Change, EdgeChange, Outcome, PurgeRequest, Refused, Revision};
 
 /// What a store will give.
@@ -201,6 +202,10 @@ pub(crate) trait ControlStore: std::fmt::Debug + Send + Sync {
     fn state(&self) -> StoreState;
     /// Tells the last entry whenever there is another.
     fn last(&self) -> watch::Receiver<u64>;
+    /// How the order that this replica shares with others is; none: something else tells it.
+    fn agreement(&self) -> Option<AgreementView> {
+        None
+    }
 }
 
 /// Whether edges obey the register `key`.

@@ -57,6 +57,23 @@ pub enum RunError {
         /// What is wrong.
         why: String,
     },
+    /// The password for etcd cannot be used.
+    #[error("etcd.password: {file}: {why}")]
+    Password {
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// This program was built without the engine that is configured.
+    #[error(
+        "cp.engine = {engine:?} is not in this program: build it with the feature of that name \
+         (cargo build --features {engine}), or set cp.engine = \"raft\""
+    )]
+    NotBuilt {
+        /// The engine, which is the feature's name too.
+        engine: &'static str,
+    },
     /// The agreement with the other replicas cannot begin.
     #[error("the agreement with the other replicas cannot begin: {0}")]
     Agreement(String),
@@ -114,7 +131,8 @@ pub enum StoreError {
     /// A replica that is alone and one that agrees with others do not go on with each other's files.
     #[error(
         "{file} is of a replica that was alone and now has others in `replicas`, or the other way \
-         round: give it another folder `data`, or the `replicas` that it had"
+         round, or of another cp.engine: give it another folder `data`, or the `replicas` and the \
+         cp.engine that it had"
     )]
     Engine {
         /// The file.

@@ -8,7 +8,8 @@
 //! - `control_store`: the seam behind which changes are ordered and kept. `order`: what a replica
 //!   is told to do. `machine`: what that does to its rows on `disk`, the same in every engine; its
 //!   pure parts: `purges` (what left the log), `registers`, `lives` (whose cursors are of this
-//!   history). The engines: `single` for a replica that is alone; `raft` for replicas that agree
+//!   history). The engines: `single` for a replica that is alone; `raft` for replicas that agree;
+//!   `etcd` (a feature) for replicas that follow one. `agreement`: how they show themselves
 //! - `feed`: the streams to the edges. `delivery`: who has applied what, pure. `leases`: who has
 //!   stopped by now to use what it did not hear of, pure
 //! - `health`: from beats to states, pure. `steer`: from a place to an edge, pure. `asker`: from
@@ -25,6 +26,7 @@
 //!
 //! Absent on purpose: everything about HTTP caching.
 
+mod agreement;
 mod answer;
 mod api;
 mod asker;
@@ -34,6 +36,8 @@ mod control_store;
 mod delivery;
 mod dial;
 mod disk;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod feed;
 mod health;
 mod leases;

@@ -1,6 +1,6 @@
 //! A control replica: everything checked and bound, then served.
 //!
-//! One that is configured alone orders changes itself; several agree.
+//! One that is configured alone orders changes itself; several agree, or follow another engine.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_config::control::Control;
+use meridian_config::control::etcd::CpEngine;
 use meridian_config::units::NodeName;
 use meridian_control_wire::EdgeState;
 use meridian_control_wire::frame::ByeReason;
@@ -45,7 +46,12 @@ pub struct Bound {
 enum Engine {
     Single(Arc<Single>, Writer),
     Agreement(Arc<Replication>, Box<Runners>),
+    #[cfg(feature = "etcd")]
+    Etcd(Box<crate::etcd::open::Runners>),
 }
+
+/// The store of a replica, and who has to run for it.
+type Opened = (Arc<dyn ControlStore>, Engine, Option<Arc<Replication>>);
 
 /// Checks tokens and prefixes, opens the store, listens. With port 0 any free port is taken.
 ///
@@ -57,10 +63,11 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
     let (config, tokens, ledger, opened, secret) = world::blocking(move || {
         let tokens = Tokens::read(&config.token)?;
         let ledger = Arc::new(Ledger::new(&config));
-        let alone = config.replicas.len() <= 1;
+        let agree = config.cp.engine == CpEngine::Raft;
+        let alone = agree && config.replicas.len() <= 1;
         let open = || single::open(&config, Arc::clone(&ledger) as _);
         let store = alone.then(open).transpose()?;
-        let secret = config.raft.secret.as_ref().filter(|_| !alone).map(|file| {
+        let secret = config.raft.secret.as_ref().filter(|_| agree && !alone).map(|file| {
             let broken = |why| RunError::Secret { file: file.clone(), why };
             secret_in(file).map_err(broken)
         });
@@ -79,7 +86,7 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
     let started = world::now();
     let fresh = config.limits.head_timeout.get() / 2;
     let peers = Arc::new(Peers::new(config.peers.clone(), fresh));
-    let (store, engine, raft): (Arc<dyn ControlStore>, _, _) = match opened {
+    let (store, engine, raft): Opened = match opened {
         Some((single, writer)) => {
             let single = Arc::new(single);
             (Arc::clone(&single) as _, Engine::Single(single, writer), None)
@@ -93,13 +100,7 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
                 secret,
                 bounds,
             };
-            let (replication, runners) = raft::open::open(&config, parts).await?;
-            let store = Arc::clone(&replication.store);
-            (
-                store as _,
-                Engine::Agreement(Arc::clone(&replication), Box::new(runners)),
-                Some(replication),
-            )
+            together(&config, parts).await?
         }
     };
     let (name, limits) = (config.name.clone(), config.stream.clone());
@@ -119,6 +120,25 @@ pub async fn bind(config: Control) -> Result<Bound, RunError> {
         started,
     });
     Ok(Bound { context, listener, address, engine })
+}
+
+/// Opens the store of a replica that has others, or might.
+async fn together(config: &Control, parts: Parts) -> Result<Opened, RunError> {
+    match config.cp.engine {
+        CpEngine::Raft => {
+            let (replication, runners) = raft::open::open(config, parts).await?;
+            let store = Arc::clone(&replication.store);
+            let engine = Engine::Agreement(Arc::clone(&replication), Box::new(runners));
+            Ok((store as _, engine, Some(replication)))
+        }
+        #[cfg(feature = "etcd")]
+        CpEngine::Etcd => {
+            let (store, runners) = crate::etcd::open::open(config, parts.watcher).await?;
+            Ok((store as _, Engine::Etcd(Box::new(runners)), None))
+        }
+        #[cfg(not(feature = "etcd"))]
+        CpEngine::Etcd => Err(RunError::NotBuilt { engine: "etcd" }),
+    }
 }
 
 impl Bound {
@@ -151,6 +171,11 @@ impl Bound {
                 tasks.spawn(Arc::clone(&replication).run(proposer, ended));
                 Last::Agreement(replication)
             }
+            #[cfg(feature = "etcd")]
+            Engine::Etcd(runners) => {
+                tasks.spawn(runners.run(ended));
+                Last::Etcd
+            }
         };
         tasks.spawn(async move {
             server::serve(listener, &limits, api, stopped).await;
@@ -162,6 +187,8 @@ impl Bound {
                     drained.cancel();
                     replication.end().await;
                 }
+                #[cfg(feature = "etcd")]
+                Last::Etcd => drained.cancel(), // its own task ends with what it has in hand
             }
         });
         tasks.spawn(bid_farewell(Arc::clone(&context.hub), stop.clone()));
@@ -174,6 +201,8 @@ impl Bound {
 enum Last {
     Single(Arc<Single>),
     Agreement(Arc<Replication>),
+    #[cfg(feature = "etcd")]
+    Etcd,
 }
 
 /// Ends the streams when the replica is to end: its listener waits for them.

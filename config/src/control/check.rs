@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::path::Path;
 
+use crate::control::etcd::CpEngine;
 use crate::control::{Control, Front, Health, Journal, Limits, Prefix, Stream};
 use crate::limits::{
     guarded, listeners_differ, path, reachable, replicas, time_limit, tokens, unique, within,
@@ -24,6 +25,7 @@ impl Role for Control {
         self.check_replicas(at, found);
         prefixes(at, &self.prefix, found);
         self.raft.check(&at.key("raft"), found);
+        self.etcd.check(self.cp.engine, &at.key("etcd"), found);
         self.check_together(at, found);
         self.health.check(&at.key("health"), found);
         self.journal.check(&at.key("journal"), found);
@@ -39,6 +41,9 @@ impl Role for Control {
         if let Some(secret) = &mut self.raft.secret {
             resolve(secret, folder);
         }
+        if let Some(password) = &mut self.etcd.password {
+            resolve(password, folder);
+        }
     }
 }
 
@@ -52,8 +57,15 @@ impl Control {
             let violation = raft.key("quorum_timeout").breaks(&self.raft.quorum_timeout, rule);
             found.push(violation.with(&at.key("limits").key("call_timeout")));
         }
+        if self.etcd.quorum_timeout >= call {
+            let rule = format!("must be below limits.call_timeout = \"{call}\"");
+            let etcd = at.key("etcd").key("quorum_timeout");
+            let violation = etcd.breaks(&self.etcd.quorum_timeout, rule);
+            found.push(violation.with(&at.key("limits").key("call_timeout")));
+        }
         let beyond = !self.listen.ip().to_canonical().is_loopback();
-        if beyond && self.replicas.len() > 1 && self.raft.secret.is_none() {
+        let agree = self.cp.engine == CpEngine::Raft && self.replicas.len() > 1;
+        if beyond && agree && self.raft.secret.is_none() {
             let rule = "must be a loopback address as long as several replicas have no raft.secret";
             let violation = at.key("listen").breaks(&self.listen, rule);
             found.push(violation.with(&raft.key("secret")));

@@ -47,6 +47,56 @@ fn replicas_know_themselves_and_reach_each_other() {
     );
 }
 
+/// What the keys of one cluster of replicas may begin with.
+const PREFIX: &str = "must begin with a slash, not end with one, and have at most 200 of the \
+                      characters a-z, A-Z, 0-9, /, -, _ and .";
+
+#[test]
+fn etcd_is_named_and_has_bounds() {
+    check::<Control>(
+        CONTROL,
+        &[
+            ("cp.engine = 'etcd' & etcd.endpoints = ['127.0.0.1:2379']", ""),
+            ("cp.engine = 'zab'", "must be one of 'raft', 'etcd'"),
+            (
+                "cp.engine = 'etcd'",
+                "etcd.endpoints = [] (default): must name a member of etcd where \
+                 cp.engine = 'etcd'",
+            ),
+            (
+                "etcd.endpoints = ['a']",
+                "etcd.endpoints[0] = 'a': must be host:port, such as 127.0.0.1:8080 or origin:80",
+            ),
+            ("etcd.prefix = 'a'", PREFIX),
+            ("etcd.prefix = '/'", PREFIX),
+            (
+                "etcd.user = 'a' & cp.engine = 'etcd' & etcd.endpoints = ['a:1']",
+                "must have an etcd.password",
+            ),
+            (
+                "etcd.password = 'f' & cp.engine = 'etcd' & etcd.endpoints = ['a:1']",
+                "must have an etcd.user",
+            ),
+            ("etcd.user = 'a' & etcd.password = 'f'", ""),
+            (
+                "etcd.quorum_timeout = '2s'",
+                "etcd.quorum_timeout = '2s': must be below limits.call_timeout = '2s'",
+            ),
+            ("etcd.lease = '999ms'", "must be at least 1s"),
+            ("etcd.request_size = '63KiB'", "must be at least 64KiB"),
+            ("etcd.snapshot_every = 1000001", "must be at most 1000000"),
+            ("etcd.keep_entries = 1000001", "must be at most 1000000"),
+            ("etcd.log_size = '1023KiB'", "must be at least 1MiB"),
+            (
+                "listen = '[::]:1' & token = [{ name = 'a', scopes = ['edge'], file = 'f' }] & \
+                 replicas = ['control-1', 'control-2'] & peers.control-2 = 'a:1' & \
+                 cp.engine = 'etcd' & etcd.endpoints = ['a:1']",
+                "",
+            ),
+        ],
+    );
+}
+
 #[test]
 fn agreement_has_bounds() {
     check::<Control>(

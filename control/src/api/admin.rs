@@ -39,7 +39,11 @@ struct Members {
 
 fn replication(context: &Context) -> Result<&Replication, Refusal> {
     context.raft.as_deref().ok_or_else(|| {
-        let detail = "this replica is alone: there is nobody to agree with";
+        let detail = if context.is_alone() {
+            "this replica is alone: there is nobody to agree with"
+        } else {
+            "another engine than raft brings these replicas to one order: ask it"
+        };
         Refusal::new(ErrorCode::NotOffered, detail)
     })
 }

@@ -65,11 +65,11 @@ pub(super) async fn pass(
     request: Request<Incoming>,
     wait: Duration,
 ) -> Result<Passed, Refusal> {
-    if place == Place::Here || context.raft.is_none() {
+    if place == Place::Here || context.is_alone() {
         return Ok(Passed::Here(request, Certainty::Leads));
     }
     let lead = context.store.lead().await;
-    let deadline = world::now() + context.config.raft.quorum_timeout.get() + wait;
+    let deadline = world::now() + context.config.quorum_timeout() + wait;
     match (lead, place) {
         (Ok(Lead::Here), _) => Ok(Passed::Here(request, Certainty::Leads)),
         (Ok(Lead::There(_)), _) if request.headers().contains_key(FORWARDED) => match place {
@@ -101,7 +101,7 @@ async fn pass_on(
 ) -> Result<Passed, Refusal> {
     let (head, body) = request.into_parts();
     let body = whole_body(context, body).await?;
-    let patience = world::now() + context.config.raft.quorum_timeout.get();
+    let patience = world::now() + context.config.quorum_timeout();
     let mut name = name;
     loop {
         let again = Request::from_parts(head.clone(), body.clone());

@@ -8,9 +8,9 @@ use meridian_control_wire::problem::ErrorCode;
 use meridian_control_wire::{EdgeCount, EdgeState, RegionState};
 use serde::Serialize;
 
+use crate::agreement::AgreementView;
 use crate::answer::{Answer, Refusal, json, text};
 use crate::context::Context;
-use crate::raft::engine::AgreementView;
 use crate::register::millis;
 use crate::world;
 
@@ -114,7 +114,7 @@ pub(super) fn status(context: &Context) -> Answer {
     let position = context.ledger.position();
     let journal = context.store.state();
     let config = &context.config;
-    let agreement = context.raft.as_ref().map(|raft| raft.view());
+    let agreement = context.agreement();
     let alone = || Peer {
         name: &config.name,
         node: None,
@@ -155,7 +155,7 @@ pub(super) fn status(context: &Context) -> Answer {
 fn peers(view: &AgreementView) -> Vec<Peer<'_>> {
     let shown = view.peers.iter().map(|peer| Peer {
         name: &peer.name,
-        node: Some(&peer.node),
+        node: peer.node.as_deref(),
         role: peer.role,
         reachable: peer.reachable,
         lag: peer.lag,
@@ -172,7 +172,7 @@ pub(super) fn metrics(context: &Context) -> Answer {
     };
     let journal = context.store.state();
     context.metrics.observe_journal(journal.last, journal.low_water);
-    if let Some(view) = context.raft.as_ref().map(|raft| raft.view()) {
+    if let Some(view) = context.agreement() {
         context.metrics.raft.observe(view.role, view.term, view.applied);
     }
     context.metrics.observe(&edges, &regions, context.ledger.position());

@@ -59,6 +59,9 @@ pub(crate) enum Engine {
     Single = 1,
     /// Replicas that agree.
     Raft = 2,
+    /// Replicas that follow etcd.
+    #[cfg(feature = "etcd")]
+    Etcd = 3,
 }
 
 /// Everything that is kept in memory, too.

@@ -16,6 +16,7 @@ use openraft::{Config, SnapshotPolicy};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agreement::{AgreementView, PeerView};
 use crate::raft::listener::Listener;
 use crate::raft::members::{self, MemberChange, MemberView, Unchanged};
 use crate::raft::network::Speaker;
@@ -43,33 +44,6 @@ pub(crate) struct Replication {
     /// Changes of the members that go on after whoever asked for them has left.
     pub(crate) tasks: TaskTracker,
     pub(crate) ending: CancellationToken,
-}
-
-/// One replica, as this one sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PeerView {
-    pub(crate) name: NodeName,
-    pub(crate) node: String,
-    pub(crate) role: &'static str,
-    /// None: this replica does not know.
-    pub(crate) reachable: Option<bool>,
-    /// Entries that it has not got yet; none: this replica does not know.
-    pub(crate) lag: Option<u64>,
-}
-
-/// How the agreement is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AgreementView {
-    pub(crate) role: &'static str,
-    pub(crate) term: u64,
-    pub(crate) leader: Option<NodeName>,
-    pub(crate) peers: Vec<PeerView>,
-    /// The last entry of the agreed log that is known to be committed, and the last applied one.
-    pub(crate) committed: u64,
-    pub(crate) applied: u64,
-    pub(crate) snapshot: u64,
-    /// It takes part: no fault has ended it.
-    pub(crate) sound: bool,
 }
 
 /// What openraft is told.
@@ -277,7 +251,7 @@ impl Replication {
             };
             PeerView {
                 name: replica.name.clone(),
-                node: members::shown(*node),
+                node: Some(members::shown(*node)),
                 role,
                 reachable,
                 lag,

@@ -330,7 +330,7 @@ impl ControlStore for RaftStore {
 }
 
 /// What `look` says, once and for all: what it does not know it is asked again after `catch_up`.
-async fn judge(
+pub(crate) async fn judge(
     look: impl Fn() -> Standing,
     catch_up: impl AsyncFnOnce() -> Result<(), Denied>,
 ) -> Result<Standing, Denied> {
@@ -344,7 +344,7 @@ async fn judge(
 }
 
 /// The machine answers an order with an outcome of its own kind.
-fn unexpected(outcome: &Outcome) -> Denied {
+pub(crate) fn unexpected(outcome: &Outcome) -> Denied {
     tracing::error!(?outcome, "an order has the outcome of another one");
     Denied::Unknown
 }

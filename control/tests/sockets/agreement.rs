@@ -74,13 +74,13 @@ async fn one_key_at_three_replicas_at_once_has_one_effect() {
 }
 
 /// Clients that order one purge after the other, each with a key, and repeat what was not answered.
-struct Load {
+pub(crate) struct Load {
     clients: JoinSet<Vec<String>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Load {
-    fn start(cluster: &Cluster) -> Self {
+    pub(crate) fn start(cluster: &Cluster) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         for client in 0..6 {
@@ -112,13 +112,13 @@ impl Load {
     }
 
     /// What was acknowledged.
-    async fn end(self) -> BTreeSet<String> {
+    pub(crate) async fn end(self) -> BTreeSet<String> {
         self.stop.store(true, Ordering::Relaxed);
         self.clients.join_all().await.into_iter().flatten().collect()
     }
 }
 
-fn tags(history: &[Value]) -> BTreeMap<String, usize> {
+pub(crate) fn tags(history: &[Value]) -> BTreeMap<String, usize> {
     let mut tags = BTreeMap::new();
     for purge in history {
         let tag = purge["selectors"][0]["tag"].as_str().unwrap().to_owned();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use meridian_config::control::etcd::{Cp, Etcd};
 use meridian_config::control::raft::Raft;
 use meridian_config::control::{
     Consistency, Control, Front, Health, Journal, Limits, Prefix, Stream,
@@ -217,7 +218,9 @@ pub(crate) fn control_config(folder: &Path) -> Control {
         peers: BTreeMap::new(),
         prefix: Vec::new(),
         consistency: Consistency::default(),
+        cp: Cp::default(),
         raft: Raft::default(),
+        etcd: Etcd::default(),
         // Generous: on a busy machine a scripted edge must not lapse unasked.
         health: Health {
             edge_lapse: ms(2_000),
@@ -238,10 +241,36 @@ pub(crate) fn control_config(folder: &Path) -> Control {
     }
 }
 
+/// What orders for a replica besides itself.
+#[cfg(feature = "etcd")]
+type Orderer = Option<crate::etcd_server::EtcdServer>;
+#[cfg(not(feature = "etcd"))]
+type Orderer = Option<std::convert::Infallible>;
+
+/// Has another engine order for the replica of `config`, where the environment asks for it: what
+/// is true of one engine is true of each.
+#[cfg(feature = "etcd")]
+async fn ordered(config: &mut Control) -> Orderer {
+    crate::etcd_server::demanded(config).await
+}
+#[cfg(not(feature = "etcd"))]
+fn ordered(_: &mut Control) -> std::future::Ready<Orderer> {
+    std::future::ready(None)
+}
+
+/// Whether another engine orders for each replica that is not part of a cluster.
+pub(crate) fn is_ordered_elsewhere() -> bool {
+    #[cfg(feature = "etcd")]
+    return crate::etcd_server::is_demanded();
+    #[cfg(not(feature = "etcd"))]
+    false
+}
+
 /// A replica.
 pub(crate) struct Replica {
     pub(crate) address: SocketAddr,
     pub(crate) folder: TempDir,
+    orderer: Orderer,
     config: Control,
     running: Running,
 }
@@ -254,16 +283,17 @@ impl Replica {
     pub(crate) async fn start_with(change: impl FnOnce(&mut Control)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = control_config(folder.path());
+        let orderer = ordered(&mut config).await;
         change(&mut config);
-        Self::run(folder, config).await
+        Self::run(folder, config, orderer).await
     }
 
-    async fn run(folder: TempDir, config: Control) -> Self {
+    async fn run(folder: TempDir, config: Control, orderer: Orderer) -> Self {
         let bound = replica::bind(config.clone()).await.unwrap();
         let address = bound.address();
         #[expect(clippy::disallowed_methods, reason = "`Running` owns it")]
         let running = Running::start(|stop| tokio::spawn(bound.serve(stop)));
-        Self { address, folder, config, running }
+        Self { address, folder, orderer, config, running }
     }
 
     /// Ends it; how long that took.
@@ -273,10 +303,10 @@ impl Replica {
 
     /// Ends it and keeps what it needs to start again at the same address.
     pub(crate) async fn pause(self) -> Paused {
-        let Self { address, folder, mut config, running } = self;
+        let Self { address, folder, orderer, mut config, running } = self;
         running.end().await;
         config.listen = address;
-        Paused { folder, config }
+        Paused { folder, config, orderer }
     }
 
     pub(crate) async fn get(&self, target: &str) -> Answer {
@@ -329,11 +359,12 @@ impl Replica {
 pub(crate) struct Paused {
     pub(crate) folder: TempDir,
     pub(crate) config: Control,
+    orderer: Orderer,
 }
 
 impl Paused {
     pub(crate) async fn resume(self) -> Replica {
-        Replica::run(self.folder, self.config).await
+        Replica::run(self.folder, self.config, self.orderer).await
     }
 }
 

@@ -9,11 +9,15 @@
 
 mod cable;
 mod cluster;
+#[cfg(feature = "etcd")]
+mod etcd_server;
 mod kit;
 mod listening;
 
 mod agreement;
 mod edges;
+#[cfg(feature = "etcd")]
+mod etcd_api;
 mod explain;
 mod following;
 mod front;

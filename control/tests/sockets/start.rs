@@ -39,6 +39,19 @@ async fn a_replica_that_cannot_work_does_not_start() {
     assert!(replica::bind(good).await.is_ok());
 }
 
+#[cfg(not(feature = "etcd"))]
+#[tokio::test]
+async fn an_engine_that_was_not_built_is_refused_by_the_name_of_its_feature() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = control_config(folder.path());
+    config.cp.engine = meridian_config::control::etcd::CpEngine::Etcd;
+    config.etcd.endpoints = vec!["127.0.0.1:1".parse().unwrap()];
+    let error = meridian_control::run(config, CancellationToken::new()).await.unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("cp.engine = \"etcd\" is not in this program"), "{error}");
+    assert!(error.contains("cargo build --features etcd"), "{error}");
+}
+
 #[tokio::test]
 async fn a_front_door_that_cannot_work_does_not_start() {
     let replica = Replica::start().await;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meridian_config::control::etcd::{Cp, Etcd};
 use meridian_config::control::raft::Raft;
 use meridian_config::control::{Consistency, Control, Front, Health, Journal, Limits, Stream};
 use meridian_config::edge::compression::Compressor;
@@ -271,7 +272,9 @@ impl Planner<'_> {
             replicas: vec![name.clone()],
             peers: self.peers(&name, edges),
             consistency: Consistency::default(),
+            cp: Cp::default(),
             raft: Raft::default(),
+            etcd: Etcd::default(),
             health: Health::default(),
             journal: Journal::default(),
             stream: Stream::default(),
